@@ -1,0 +1,108 @@
+"""Folders that appear whole or not at all: stores, bundles, run folders and result folders are written through here."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xdm.schema import UsageError
+
+MANIFEST = "manifest.json"
+
+
+def fsync_path(path: Path) -> None:
+    """Flush one file or folder to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def new_folder(path: Path | str, *, overwrite: bool = False, marker: str = MANIFEST) -> Iterator[Path]:
+    """Yield a temporary sibling of ``path`` to fill; rename it into place when the block ends without an error.
+
+    A process that is killed on the way leaves the old folder or none, and a hidden sibling ``.NAME.PID.XXXX.partial``
+    that the next call for the same path removes. With ``overwrite`` an existing folder is replaced, but only one that holds
+    ``marker`` (or is empty): a mistyped path never costs anyone their files.
+
+    Raises:
+        UsageError: ``path`` exists and ``overwrite`` is false, or it is no folder of ours.
+    """
+    path = Path(path)
+    check_replaceable(path, overwrite=overwrite, marker=marker)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_abandoned(path)
+    partial = _temporary_sibling(path)
+    try:
+        yield partial
+        for file in partial.rglob("*"):
+            fsync_path(file)
+        os.chmod(partial, 0o755)
+        if path.exists():
+            old = _temporary_sibling(path)
+            os.rename(path, old / path.name)
+            os.rename(partial, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.rename(partial, path)
+        fsync_path(path.parent)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _temporary_sibling(path: Path) -> Path:
+    return Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", suffix=".partial", dir=path.parent))
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what killed processes left beside ``path``; what a living process is filling stays."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
+        pid = leftover.name.removeprefix(f".{path.name}.").split(".")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+
+
+def check_replaceable(path: Path | str, *, overwrite: bool, marker: str = MANIFEST) -> None:
+    """Raise `UsageError` where ``path`` may not be written: before the long work, not after it."""
+    path = Path(path)
+    if not path.exists():
+        return
+    if not path.is_dir():
+        raise UsageError(f"{path} exists and is not a folder; choose another path")
+    if not any(path.iterdir()):
+        return
+    if not overwrite:
+        raise UsageError(f"{path} exists already; choose another path or pass --overwrite")
+    if not (path / marker).exists():
+        raise UsageError(f"{path} holds no {marker}, so it was not written by xdm and is not replaced; choose another path")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as readable JSON, atomically."""
+    write_bytes(path, (json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file so that a reader sees the old content or the new, never a part; flushed to disk."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def file_sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

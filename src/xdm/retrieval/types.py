@@ -1,0 +1,65 @@
+"""What is asked of a retrieval model and what it answers: the same types offline and live."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from xdm.log.store import Events
+from xdm.vocabulary import Vocabulary
+
+MODEL = 0  # TopK.source: the model answered
+POPULAR = 1  # TopK.source: nothing is known of the user, so the catalogue's popular items are the answer
+SOURCES = ("model", "popular")
+
+
+@dataclass(frozen=True)
+class Points:
+    """Q questions "what would this user click next, at this time?".
+
+    ``events`` holds the users' events with catalogue indices (`Events.in_catalogue`); question q is about the user at
+    ``row[q]`` of it (int64 ``[Q]``), known to the model as ``user[q]`` (int32 ``[Q]``, 0 unknown), at ``time[q]``
+    (int64 ``[Q]`` seconds). Only events strictly before ``time[q]`` are looked at.
+    """
+
+    events: Events
+    row: np.ndarray
+    user: np.ndarray
+    time: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def take(self, span: slice) -> Points:
+        """The questions of ``span``, over the same events."""
+        return Points(self.events, self.row[span], self.user[span], self.time[span])
+
+
+@dataclass(frozen=True)
+class TopK:
+    """Answers: ``items`` int32 ``[Q, k]`` catalogue indices, best first, 0 past the end; ``scores`` float32 ``[Q, k]``
+    (``-inf`` past the end); ``source`` uint8 ``[Q]``, an index into `SOURCES`."""
+
+    items: np.ndarray
+    scores: np.ndarray
+    source: np.ndarray
+
+
+class Recommender(Protocol):
+    """Anything that ranks its catalogue for a batch of questions: a bundle, a model in training, a baseline."""
+
+    @property
+    def catalogue(self) -> Vocabulary:
+        """The item ids that it can recommend; index i is the i-th id, from 1."""
+        ...
+
+    @property
+    def users(self) -> Vocabulary:
+        """The user ids that it knows; index u is the u-th id, from 1."""
+        ...
+
+    def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None) -> TopK:
+        """The ``k`` best items for each question, never one of ``exclude[q]`` (catalogue indices)."""
+        ...
