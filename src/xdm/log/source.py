@@ -1,0 +1,57 @@
+"""What `xdm.log.preparing` reads from: exposures as record batches, each with its place in the input.
+
+A publisher's data set plugs in here: an adapter is a callable ``Path -> LogSource`` that is registered in
+``xdm.log.adapters.ADAPTERS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class SourceBatch:
+    """Rows of one input file.
+
+    ``name`` is the file as messages show it, ``first_row`` the number of the first row of ``table`` in it (the first
+    data row of a file is 1), ``table`` holds the columns as `xdm.schema` names them: the four required ones, the
+    optional ones where the source has them. The schema is the same in every batch of a source.
+    """
+
+    name: str
+    first_row: int
+    table: pa.RecordBatch
+
+
+class LogSource(Protocol):
+    """An exposure log that can be read from start to end.
+
+    Values are checked by the reader of the batches, not by the source: it hands on nulls and nonsense as they are.
+    """
+
+    @property
+    def size(self) -> int | None:
+        """The number of rows, where it is known before reading (progress and the number of parts follow from it)."""
+        ...
+
+    @property
+    def items(self) -> pa.Table | None:
+        """The items table (``item_id`` and feature columns), where the source brings one."""
+        ...
+
+    @property
+    def users(self) -> pa.Table | None:
+        """The users table (``user_id`` and profile columns), where the source brings one."""
+        ...
+
+    def batches(self) -> Iterator[SourceBatch]:
+        """The log's rows in order of files and of rows within them."""
+        ...
+
+    def fingerprint(self) -> list[dict[str, Any]]:
+        """What was read: ``{"name", "bytes", "sha256"}`` for each file."""
+        ...
