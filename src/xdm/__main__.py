@@ -1,0 +1,5 @@
+"""``python -m xdm``."""
+
+from xdm.cli import main
+
+main()

@@ -1,0 +1,94 @@
+"""Behaviours of many users at many times: the kernel behind one Python door."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from xdm.behaviours.kernel import behaviours_at
+from xdm.behaviours.rules import BehaviourRules
+from xdm.log.store import Events, Feature
+from xdm.schema import ITEM_ID, InternalError
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """Item features as one matrix: ``names`` starts with ``item_id``; ``codes`` int32 ``[F, items + 1]``, 0 for none."""
+
+    names: tuple[str, ...]
+    codes: np.ndarray
+
+    @classmethod
+    def of(cls, n_items: int, features: Mapping[str, Feature]) -> FeatureTable:
+        rows = [np.arange(n_items + 1, dtype=np.int32)] + [feature.codes for feature in features.values()]
+        return cls((ITEM_ID, *features), np.ascontiguousarray(np.stack(rows)))
+
+
+@dataclass(frozen=True)
+class Behaviours:
+    """What may be known at each of Q points (see `xdm.behaviours.kernel.behaviours_at`), in the order of the points.
+
+    Lists are held flat with offsets (CSR); nothing is padded. ``session[q]`` says which long-term lists belong to
+    point q: several points of one session share them.
+    """
+
+    feature_names: tuple[str, ...]
+    click_item: np.ndarray  # [C] int32
+    short: np.ndarray  # [Q, 2] int64 into click_item
+    session: np.ndarray  # [Q] int64, -1 where no click is visible
+    long_offsets: np.ndarray  # [S * F + 1] int64
+    long_values: np.ndarray  # int32
+    unclicked_offsets: np.ndarray  # [Q + 1] int64
+    unclicked_values: np.ndarray  # int32
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    def short_term(self, q: int) -> np.ndarray:
+        """The clicks of the latest session, oldest first: int32 ``[<= session_max]``."""
+        return self.click_item[self.short[q, 0] : self.short[q, 1]]
+
+    def long_term(self, q: int, feature: int) -> np.ndarray:
+        """The distinct values of one feature before that session, most recent first: int32 ``[<= long_max]``."""
+        if self.session[q] < 0:
+            return self.long_values[:0]
+        place = self.session[q] * len(self.feature_names) + feature
+        return self.long_values[self.long_offsets[place] : self.long_offsets[place + 1]]
+
+    def unclicked(self, q: int) -> np.ndarray:
+        """The unclicked sequence, oldest first: int32 ``[<= unclicked_max]``."""
+        return self.unclicked_values[self.unclicked_offsets[q] : self.unclicked_offsets[q + 1]]
+
+
+def behaviours(
+    events: Events, rows: np.ndarray, times: np.ndarray, features: FeatureTable, rules: BehaviourRules
+) -> Behaviours:
+    """The behaviours of user ``rows[q]`` of ``events`` at ``times[q]`` (seconds), int64 ``[Q]`` each, in any order."""
+    rows, times = np.asarray(rows, np.int64), np.asarray(times, np.int64)
+    if len(events.item) and int(events.item[events.offsets[0] : events.offsets[-1]].max(initial=0)) >= features.codes.shape[1]:
+        raise InternalError("events name items beyond the feature table; they belong to another catalogue")
+    order = np.lexsort((times, rows))
+    in_order = bool((order == np.arange(len(order))).all())
+    clicks, short, session, long_offsets, long_values, unclicked_offsets, unclicked_values = behaviours_at(
+        events.item, events.time, events.clicked, events.session, events.offsets,
+        rows if in_order else rows[order], times if in_order else times[order], features.codes,
+        rules.session_gap, rules.session_max, rules.long_window, rules.long_max,
+        rules.unclicked_window, rules.unclicked_k, rules.unclicked_max,
+    )  # fmt: skip
+    if not in_order:
+        back = np.argsort(order)
+        short, session = short[back], session[back]
+        unclicked_offsets, unclicked_values = take_lists(unclicked_offsets, unclicked_values, back)
+    return Behaviours(
+        features.names, events.item[clicks], short, session, long_offsets, long_values, unclicked_offsets, unclicked_values
+    )
+
+
+def take_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lists ``which`` of a flat collection of lists, flat again: ``(offsets, values)``."""
+    lengths = offsets[which + 1] - offsets[which]
+    taken = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    places = np.repeat(offsets[which] - taken[:-1], lengths) + np.arange(taken[-1])
+    return taken, values[places]

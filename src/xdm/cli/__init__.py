@@ -1,0 +1,91 @@
+"""The command line. Each command is a module of its own and is imported when it is called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NoReturn
+
+import click
+
+from xdm import __version__
+from xdm.schema import XdmError
+
+# name: (module:function, the line that `xdm --help` shows), in the order of the road from a log to a service
+COMMANDS = {
+    "prepare": ("xdm.cli.prepare:prepare", "Turn a raw exposure log into an event store."),
+    "behaviours": ("xdm.cli.behaviours:behaviours", "Print what a model may see of a user at a time."),
+    "train": ("xdm.cli.train:train", "Train a model on a store and write its bundle."),
+    "evaluate": ("xdm.cli.evaluate:evaluate", "Judge a bundle over the full catalogue."),
+    "rolling": ("xdm.cli.rolling:rolling", "Train up to t, judge the next hours, move on."),
+    "compare": ("xdm.cli.compare:compare", "Paired tests between evaluated runs."),
+    "recommend": ("xdm.cli.recommend:recommend", "Top-K items for users of a store or for events given inline."),
+    "serve": ("xdm.cli.serve:serve", "Serve a bundle over HTTP."),
+    "models": ("xdm.cli.models:models", "List the models and their settings."),
+    "simulate": ("xdm.cli.simulate:simulate", "Write a simulated exposure log whose skips mean something."),
+    "demo": ("xdm.cli.demo:demo", "Walk the whole road on a simulated log."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, function = COMMANDS[cmd_name][0].split(":")
+        return getattr(importlib.import_module(module), function)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean '{near[0]}'?" if near else ""
+            ctx.fail(f"No such command '{args[0]}'.{hint} `xdm --help` lists the commands.")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 fine, 2 wrong use or bad input, 1 a fault of ours.",
+)
+@click.version_option(__version__, prog_name="xdm")
+def group() -> None:
+    """Candidate retrieval from exposure logs: what people clicked, and what they were shown and skipped.
+
+    \b
+    A first walk over the whole road, on simulated data:
+      xdm demo
+    On a log of your own:
+      xdm prepare LOG.parquet --items ITEMS.parquet --out store
+      xdm train store --model xdm --out bundle
+      xdm evaluate bundle store --out results
+      xdm serve bundle --history store
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line; every `XdmError` becomes one message on standard error and its exit code."""
+    try:
+        group.main(standalone_mode=False)
+    except XdmError as error:
+        click.secho(f"xdm: {error}", fg="red", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("xdm: interrupted", err=True)
+        sys.exit(130)
+    sys.exit(0)

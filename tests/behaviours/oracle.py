@@ -1,0 +1,47 @@
+"""Design section 4 in plain Python: slow, short, and the judge of the kernel."""
+
+from __future__ import annotations
+
+
+def sessions(clicks, gap, maximum):
+    """``clicks``: ``(item, time, session_id or None)`` in order. Returns a list of lists of clicks."""
+    found: list[list[tuple]] = []
+    for click in clicks:
+        if found:
+            running = found[-1]
+            _, time, session_id = running[-1]
+            same = session_id is not None and session_id == click[2]
+            if (same or click[1] - time < gap) and len(running) < maximum:
+                running.append(click)
+                continue
+        found.append([click])
+    return found
+
+
+def behaviours(events, t, rules, features):
+    """``events``: ``(item, time, clicked, session_id or None)`` of one user in log order; ``features``: name -> item -> value.
+
+    Returns ``{"short": […], "long": {name: […]}, "unclicked": […]}``.
+    """
+    before = [event for event in sorted(events, key=lambda event: event[1]) if event[1] < t]
+    clicks = [(item, time, session) for item, time, clicked, session in before if clicked]
+    found = sessions(clicks, rules.session_gap, rules.session_max)
+    short = found[-1] if found else []
+    long = {name: [] for name in features}
+    if short:
+        earlier = [click for session in found[:-1] for click in session]
+        for name, value_of in features.items():
+            for item, time, _ in reversed(earlier):
+                value = value_of(item)
+                if short[0][1] - time <= rules.long_window and value is not None and value not in long[name]:
+                    long[name].append(value)
+            long[name] = long[name][: rules.long_max]
+    window = [event for event in before if event[1] >= t - rules.unclicked_window]
+    clicked_items = {item for item, _, clicked, _ in window if clicked}
+    count, last = {}, {}
+    for place, (item, _, _, _) in enumerate(window):
+        count[item] = count.get(item, 0) + 1
+        last[item] = place
+    kept = [item for item in count if count[item] > rules.unclicked_k and item not in clicked_items]
+    kept.sort(key=lambda item: last[item])
+    return {"short": [item for item, _, _ in short], "long": long, "unclicked": kept[-rules.unclicked_max :]}
