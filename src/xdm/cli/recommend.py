@@ -1,0 +1,177 @@
+"""`xdm recommend`: top-K items on the command line, for one user or for all."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from xdm.schema import PADDING, TIME_LIMIT, UsageError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from xdm.serving.messages import InlineEvent, RecommendAnswer
+    from xdm.serving.service import Service
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.option("--user", "users", multiple=True, help="A user id; may be given several times.")
+@click.option(
+    "--at",
+    type=click.IntRange(0, TIME_LIMIT - 1),
+    help="Only events before this second count.  [default: the second after the last event of STORE or --events]",
+)
+@click.option("--k", default=50, show_default=True, type=click.IntRange(1, 1000), help="Items for each user.")
+@click.option(
+    "--events",
+    "events_file",
+    type=click.Path(path_type=Path),
+    help='JSON lines {"item_id", "timestamp", "clicked", "session_id"?}: events of the user, who may be new.',
+)
+@click.option("--exclude-clicked", is_flag=True, help="Leave out what the user clicked before.")
+@click.option("--all", "everyone", is_flag=True, help="All users of STORE, to the Parquet file --out.")
+@click.option("--out", type=click.Path(path_type=Path), help="Parquet file: user_id, timestamp, rank, item_id, score.")
+@click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a user, as POST /v1/recommend answers.")
+def recommend(
+    bundle: Path,
+    store: Path | None,
+    users: tuple[str, ...],
+    at: int | None,
+    k: int,
+    events_file: Path | None,
+    exclude_clicked: bool,
+    everyone: bool,
+    out: Path | None,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Top-K items of the model in BUNDLE for users of STORE, or for the events in a file.
+
+    \b
+    xdm recommend bundle store --user u17
+    xdm recommend bundle --events visit.jsonl --k 10
+    xdm recommend bundle store --all --out top50.parquet
+    """
+    if everyone:
+        if store is None or out is None:
+            raise UsageError("--all needs the STORE whose users are meant, and --out FILE.parquet")
+        if users or events_file:
+            raise UsageError("--all is for every user of STORE; leave out --user and --events")
+        _recommend_all(bundle, store, out, at, k, exclude_clicked, overwrite, as_json)
+        return
+    if out is not None:
+        raise UsageError("--out goes with --all; add --all, or use --json and write standard output to a file")
+    if not users and events_file is None:
+        raise UsageError("nobody to recommend for: give --user ID, or --events FILE, or --all with --out FILE")
+    if events_file is not None and len(users) > 1:
+        raise UsageError("the events of --events belong to one user; give --user once")
+    service, inline, at = _open(bundle, store, events_file, at)
+    for user in users or (None,):
+        answer = service.recommend(
+            _as_logged(service, user), k=k, at=at, events=inline, exclude_clicked=exclude_clicked
+        )
+        if as_json:
+            click.echo(json.dumps(answer.model_dump(), ensure_ascii=False))
+        else:
+            _print_answer(answer)
+
+
+def _open(
+    bundle: Path, store: Path | None, events_file: Path | None, at: int | None
+) -> tuple[Service, list[InlineEvent], int]:
+    """The service over the bundle and the store, the events of the file, and the question's time."""
+    from xdm.bundle.reading import load_recommender
+    from xdm.log.store import Store
+    from xdm.serving.history import History
+    from xdm.serving.inline import read_inline_events
+    from xdm.serving.service import Service, model_info
+
+    inline = read_inline_events(events_file) if events_file else []
+    opened = Store(store) if store else None
+    recommender = load_recommender(bundle)
+    history = History(opened, recommender.catalogue) if opened else None
+    last_seconds = [event.timestamp + 1 for event in inline] + ([history.next_second] if history else [])
+    at = at if at is not None else max(last_seconds, default=int(time.time()) + 1)
+    return Service(recommender, history=history, model=model_info(recommender.manifest)), inline, at
+
+
+def _as_logged(service: Service, user: str | None) -> str | int | None:
+    """The user's id in the type that the log gave it, where it is known: the command line knows only text."""
+    vocabularies = [service.recommender.users] + ([service.history.store.users.vocabulary] if service.history else [])
+    for vocabulary in vocabularies:
+        index = vocabulary.index(user)
+        if index != PADDING:
+            return vocabulary.ids[index - 1].as_py()
+    return user
+
+
+def _recommend_all(
+    bundle: Path, store: Path, out: Path, at: int | None, k: int, exclude_clicked: bool, overwrite: bool, as_json: bool
+) -> None:
+    from xdm.bundle.reading import load_recommender
+    from xdm.log.store import Store
+    from xdm.serving.bulk import check_out, recommend_all
+    from xdm.serving.history import History
+
+    check_out(out, overwrite=overwrite)
+    opened = Store(store)
+    recommender = load_recommender(bundle)
+    history = History(opened, recommender.catalogue)
+    at = history.next_second if at is None else at
+    with _progress() as progress:
+        task = progress.add_task("users", total=len(opened.users))
+        rows = recommend_all(
+            recommender,
+            history,
+            out,
+            at=at,
+            k=k,
+            exclude_clicked=exclude_clicked,
+            overwrite=overwrite,
+            progress=lambda users: progress.advance(task, users),
+        )
+    if as_json:
+        click.echo(json.dumps({"out": str(out), "users": len(opened.users), "rows": rows, "timestamp": at}))
+    else:
+        click.echo(f"{rows:,} rows for {len(opened.users):,} users at {at}: {out}")
+
+
+def _progress() -> Progress:
+    """A bar on standard error with a rate and an estimate."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        def render(self, task: Task) -> Text:
+            return Text(f"{task.speed or 0:,.0f}/s")
+
+    name = TextColumn("{task.description}")
+    return Progress(
+        name, BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=Console(stderr=True)
+    )
+
+
+def _print_answer(answer: RecommendAnswer) -> None:
+    who = "the events given" if answer.user_id is None else f"user {answer.user_id}"
+    unknown = f", {answer.unknown_items} of unknown items skipped" if answer.unknown_items else ""
+    later = f", {answer.later_events} at or after it not looked at" if answer.later_events else ""
+    click.echo(f"{who} at {answer.timestamp}: {answer.events_seen} events before it{unknown}{later}; {answer.source}")
+    click.echo("rank       score  item_id")
+    for item in answer.items:
+        click.echo(f"{item.rank:>4}  {item.score:>10.4f}  {item.item_id}")
