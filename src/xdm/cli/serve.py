@@ -46,8 +46,9 @@ def serve(
     GET  /health         which model, since when, how many events
     GET  /docs           all of it, to try in a browser
     """
-    from xdm.serving.running import run_service
+    from xdm.bundle.reading import load_recommender
+    from xdm.serving.running import listen, run_service
 
-    run_service(
-        bundle, host=host, port=port, state=state, history=history, durability=durability, allow_public=allow_public
-    )
+    # The address first: it is the cheapest to be wrong.
+    with listen(host, port, allow_public=allow_public) as listener:
+        run_service(load_recommender(bundle), listener, state=state, history=history, durability=durability)

@@ -10,12 +10,13 @@ import signal
 import socket
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Protocol
 
 import click
 import uvicorn
 
-from xdm.bundle.reading import load_recommender
 from xdm.log.store import Store
+from xdm.retrieval.types import Recommender
 from xdm.schema import UsageError
 from xdm.serving.app import create_app
 from xdm.serving.history import History
@@ -25,26 +26,34 @@ from xdm.serving.state import Durability, EventState
 STOP_SECONDS = 10  # running requests get this long to end after a signal to stop
 
 
+class ServedRecommender(Recommender, Protocol):
+    """A recommender that says which model it is: a bundle."""
+
+    @property
+    def manifest(self) -> dict[str, Any]: ...
+
+
 def run_service(
-    bundle: Path, *, host: str, port: int, state: Path, history: Path | None, durability: Durability, allow_public: bool
+    recommender: ServedRecommender,
+    listener: socket.socket,
+    *,
+    state: Path,
+    history: Path | None = None,
+    durability: Durability = "full",
 ) -> None:
-    """Serve ``bundle`` until SIGTERM or SIGINT.
+    """Serve ``recommender`` at ``listener`` until SIGTERM or SIGINT; live events are kept in the file ``state``.
 
     Raises:
-        UsageError: the address may not or cannot be listened on.
-        BundleError, StoreError, StateError: what is to be served cannot be opened.
+        StoreError, StateError: what is to be served cannot be opened.
     """
-    # The address first: it is the cheapest to be wrong.
-    with listen(host, port, allow_public=allow_public) as listener:
-        recommender = load_recommender(bundle)
-        past = History(Store(history), recommender.catalogue) if history else None
-        event_state = EventState(state, durability=durability)
-        try:
-            service = Service(recommender, state=event_state, history=past, model=model_info(recommender.manifest))
-            service.warm_up()
-            serve_until_signal(service, listener, state)
-        finally:
-            event_state.close()
+    past = History(Store(history), recommender.catalogue) if history else None
+    event_state = EventState(state, durability=durability)
+    try:
+        service = Service(recommender, state=event_state, history=past, model=model_info(recommender.manifest))
+        service.warm_up()
+        serve_until_signal(service, listener, state)
+    finally:
+        event_state.close()
     click.echo("stopped")
 
 

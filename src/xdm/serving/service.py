@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from collections.abc import Callable, Sequence
 from functools import lru_cache
@@ -169,8 +171,12 @@ class Service:
 
 
 def model_info(manifest: dict[str, Any]) -> ModelInfo:
-    """What an answer says of the model that gave it, from its bundle's manifest."""
-    return ModelInfo(name=str(manifest["model"]), fingerprint=str(manifest["fingerprint"]))
+    """What an answer says of the model that gave it, from its bundle's manifest.
+
+    The fingerprint is of the manifest, which holds the hash of every other file: two bundles with the same one are equal.
+    """
+    content = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
+    return ModelInfo(name=str(manifest["model"]), fingerprint=hashlib.sha256(content).hexdigest()[:16])
 
 
 def session_codes(session_ids: Sequence[str | int | None], first: int) -> np.ndarray:
