@@ -17,9 +17,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from tests.behaviours import oracle
+
 from xdm.behaviours.points import FeatureTable, behaviours
 from xdm.behaviours.rules import BehaviourRules
-from xdm.data.labels import label_points
+from xdm.data.labels import labels_of
 from xdm.log.store import Events
 
 
@@ -51,7 +52,8 @@ def main() -> None:
     category = np.concatenate([[0], np.random.default_rng(0).integers(1, 500, n_items)]).astype(np.int32)
     table = FeatureTable(("item_id", "category"), np.stack([np.arange(n_items + 1, dtype=np.int32), category]))
     rules = BehaviourRules()
-    rows, times, _ = label_points(events, first=0, until=2**62)
+    labels = labels_of(events, first=0, until=2**62)
+    rows, times = labels.row, labels.time
     found = behaviours(events, rows[:1000], times[:1000], table, rules)  # compile or load the compiled kernel
     seconds = []
     for _ in range(arguments.repeat):
@@ -59,10 +61,14 @@ def main() -> None:
         found = behaviours(events, rows, times, table, rules)
         seconds.append(time.perf_counter() - began)
     lengths = np.diff(found.unclicked_offsets)
-    print(f"log: {len(events):,} exposures, {events.n_users:,} users, {int(events.clicked.sum()):,} clicks, {n_items:,} items")
+    print(
+        f"log: {len(events):,} exposures, {events.n_users:,} users, {int(events.clicked.sum()):,} clicks, {n_items:,} items"
+    )
     print(f"label rows: {len(rows):,}; unclicked lists: mean {lengths.mean():.1f}, longest {lengths.max()}")
     best, median = min(seconds), float(np.median(seconds))
-    print(f"kernel: median {len(rows) / median:,.0f} label rows/s (best {len(rows) / best:,.0f}), {median:.2f} s a pass")
+    print(
+        f"kernel: median {len(rows) / median:,.0f} label rows/s (best {len(rows) / best:,.0f}), {median:.2f} s a pass"
+    )
     print(f"peak memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:,.0f} MB, log included")
 
     sample = np.random.default_rng(2).choice(len(rows), 300, replace=False)
@@ -76,7 +82,9 @@ def main() -> None:
         assert found.short_term(q).tolist() == wanted["short"]
         assert found.long_term(q, 1).tolist() == wanted["long"]["category"]
     plain = 300 / (time.perf_counter() - began)
-    print(f"plain Python, the same answers on 300 of them: {plain:,.0f} label rows/s; ratio {len(rows) / median / plain:,.0f}")
+    print(
+        f"plain Python, the same answers on 300 of them: {plain:,.0f} label rows/s; ratio {len(rows) / median / plain:,.0f}"
+    )
 
 
 if __name__ == "__main__":

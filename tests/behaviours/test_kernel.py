@@ -49,9 +49,7 @@ def one(events, t, rules=SMALL):
     return found
 
 
-event = st.tuples(
-    st.integers(1, N_ITEMS), st.integers(0, 60), st.booleans(), st.one_of(st.none(), st.integers(0, 2))
-)
+event = st.tuples(st.integers(1, N_ITEMS), st.integers(0, 60), st.booleans(), st.one_of(st.none(), st.integers(0, 2)))
 rules_strategy = st.builds(
     BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), long_window=st.integers(0, 40),
     long_max=st.integers(1, 5), unclicked_window=st.integers(1, 40), unclicked_k=st.integers(0, 3),
@@ -76,13 +74,15 @@ def test_equals_the_oracle_on_random_logs(users, asked, rules):
 def test_equals_the_oracle_for_users_with_thousands_of_events(seed):
     rng = np.random.default_rng(seed)
     n, rules = 5000, BehaviourRules()
-    times = np.sort(rng.integers(1_600_000_000, 1_600_000_000 + 12 * 86400, n) // (60 if seed else 1) * (60 if seed else 1))
+    times = np.sort(
+        rng.integers(1_600_000_000, 1_600_000_000 + 12 * 86400, n) // (60 if seed else 1) * (60 if seed else 1)
+    )
     items = (rng.zipf(1.3, n) % 400 + 1).tolist()
     clicked = (rng.random(n) < (0.3 if seed == 2 else 0.03)).tolist()
     user = [(i, int(t), c, None) for i, t, c in zip(items, times, clicked, strict=True)]
     table = FeatureTable(("item_id", "category"), np.stack([np.arange(401), np.arange(401) % 17]).astype(np.int32))
     features = {"item_id": lambda item: item, "category": lambda item: item % 17 or None}
-    asked = sorted(rng.choice(times, 40).tolist() + [int(times[-1]) + 1, int(times[0]), int(times[0]) + 3 * 86400])
+    asked = sorted([*rng.choice(times, 40).tolist(), int(times[-1]) + 1, int(times[0]), int(times[0]) + 3 * 86400])
     found = behaviours(events_of([user]), [0] * len(asked), asked, table, rules)
     longest = 0
     for q, t in enumerate(asked):
@@ -155,7 +155,9 @@ def test_latest_are_kept_oldest_first():
 
 
 @settings(max_examples=200, deadline=None)
-@given(past=st.lists(event, max_size=40), future=st.lists(event, max_size=20), t=st.integers(0, 60), rules=rules_strategy)
+@given(
+    past=st.lists(event, max_size=40), future=st.lists(event, max_size=20), t=st.integers(0, 60), rules=rules_strategy
+)
 def test_nothing_at_or_after_t_changes_anything(past, future, t, rules):
     past = [e for e in past if e[1] < t]
     future = [(item, max(time, t), clicked, session) for item, time, clicked, session in future]

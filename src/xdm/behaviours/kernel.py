@@ -198,8 +198,17 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
     clicks = np.empty(1024, np.int64)
     size = 0
     start, click_item, click_time, click_session = (
-        np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size, np.int64), np.empty(size, np.int32))
-    scratch, ends, key, slot = np.empty((5, 4), np.int32), np.empty(2, np.int64), np.empty(4, np.int32), np.empty(size, np.int32)
+        np.empty(size, np.int64),
+        np.empty(size, np.int32),
+        np.empty(size, np.int64),
+        np.empty(size, np.int32),
+    )
+    scratch, ends, key, slot = (
+        np.empty((5, 4), np.int32),
+        np.empty(2, np.int64),
+        np.empty(4, np.int32),
+        np.empty(size, np.int32),
+    )
 
     q = 0
     while q < n_questions:
@@ -213,7 +222,11 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
         if n_events > size:
             size = 2 * n_events
             start, click_item, click_time, click_session = (
-                np.empty(size, np.int64), np.empty(size, np.int32), np.empty(size, np.int64), np.empty(size, np.int32))
+                np.empty(size, np.int64),
+                np.empty(size, np.int32),
+                np.empty(size, np.int64),
+                np.empty(size, np.int32),
+            )
             slot = np.empty(size, np.int32)
             capacity = 4
             while capacity < 2 * size:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +36,9 @@ class Behaviours:
 
     feature_names: tuple[str, ...]
     click_item: np.ndarray  # [C] int32
-    short: np.ndarray  # [Q, 2] int64 into click_item
+    click_time: np.ndarray  # [C] int64
+    click_place: np.ndarray  # [C] int64, where each click stands in the event columns
+    short: np.ndarray  # [Q, 2] int64 into the clicks
     session: np.ndarray  # [Q] int64, -1 where no click is visible
     long_offsets: np.ndarray  # [S * F + 1] int64
     long_values: np.ndarray  # int32
@@ -67,7 +69,10 @@ def behaviours(
 ) -> Behaviours:
     """The behaviours of user ``rows[q]`` of ``events`` at ``times[q]`` (seconds), int64 ``[Q]`` each, in any order."""
     rows, times = np.asarray(rows, np.int64), np.asarray(times, np.int64)
-    if len(events.item) and int(events.item[events.offsets[0] : events.offsets[-1]].max(initial=0)) >= features.codes.shape[1]:
+    if (
+        len(events.item)
+        and int(events.item[events.offsets[0] : events.offsets[-1]].max(initial=0)) >= features.codes.shape[1]
+    ):
         raise InternalError("events name items beyond the feature table; they belong to another catalogue")
     order = np.lexsort((times, rows))
     in_order = bool((order == np.arange(len(order))).all())
@@ -82,8 +87,35 @@ def behaviours(
         short, session = short[back], session[back]
         unclicked_offsets, unclicked_values = take_lists(unclicked_offsets, unclicked_values, back)
     return Behaviours(
-        features.names, events.item[clicks], short, session, long_offsets, long_values, unclicked_offsets, unclicked_values
-    )
+        features.names, events.item[clicks], events.time[clicks], clicks, short, session,
+        long_offsets, long_values, unclicked_offsets, unclicked_values,
+    )  # fmt: skip
+
+
+def concatenate(found: Sequence[Behaviours]) -> Behaviours:
+    """The points of several collections one after the other; `click_place` loses its meaning and is left empty."""
+    if len(found) == 1:
+        return found[0]
+    clicks = np.cumsum([0] + [len(one.click_item) for one in found])
+    sessions = np.cumsum([0] + [(len(one.long_offsets) - 1) // len(one.feature_names) for one in found])
+    return Behaviours(
+        found[0].feature_names,
+        np.concatenate([one.click_item for one in found]),
+        np.concatenate([one.click_time for one in found]),
+        np.zeros(0, np.int64),
+        np.concatenate([one.short + shift for one, shift in zip(found, clicks[:-1], strict=True)]),
+        np.concatenate([np.where(one.session < 0, -1, one.session + shift)
+                        for one, shift in zip(found, sessions[:-1], strict=True)]),
+        *join_lists([(one.long_offsets, one.long_values) for one in found]),
+        *join_lists([(one.unclicked_offsets, one.unclicked_values) for one in found]),
+    )  # fmt: skip
+
+
+def join_lists(lists: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    """Flat collections ``(offsets, values)`` one after the other, as one."""
+    ends = np.cumsum([0] + [offsets[-1] for offsets, _ in lists])
+    offsets = [np.zeros(1, np.int64)] + [one[1:] + end for (one, _), end in zip(lists, ends[:-1], strict=True)]
+    return np.concatenate(offsets), np.concatenate([values for _, values in lists])
 
 
 def take_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

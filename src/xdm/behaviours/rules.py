@@ -12,7 +12,9 @@ class BehaviourRules(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    session_gap: int = Field(600, gt=0, description="a click joins the session if it comes less than this after the last")
+    session_gap: int = Field(
+        600, gt=0, description="a click joins the session if it comes less than this after the last"
+    )
     session_max: int = Field(50, ge=1, le=10_000, description="clicks that a session holds at most")
     long_window: int = Field(7 * DAY, ge=0, description="how far before the session the long-term lists reach")
     long_max: int = Field(20, ge=1, le=10_000, description="distinct values that a long-term list holds at most")

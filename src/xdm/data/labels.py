@@ -1,20 +1,54 @@
-"""Labels: which clicks are learned from, and the time at which each is asked."""
+"""Labels: which clicks are learned from, when each is asked, and which session each belongs to."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+import numba
 import numpy as np
 
+from xdm.behaviours.kernel import session_starts
+from xdm.behaviours.rules import BehaviourRules
 from xdm.log.store import Events
 
 
-def label_points(events: Events, first: int, until: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Every click with ``first <= time < until`` as a point: its user's row, its time and its item.
+@dataclass(frozen=True)
+class Labels:
+    """L clicks to learn from, sorted by (row, time): ``row`` int64, ``time`` int64 seconds, ``item`` int32, and
+    ``place`` int64, where each stands in the event columns. Whether a click is visible strictly before a label's time,
+    so that it can be predicted at all, is for `xdm.behaviours` to say."""
 
-    Returns three arrays ``[L]`` (int64, int64, int32), sorted by (row, time). Whether a label can be used (whether a
-    click is visible strictly before its time) is for `xdm.behaviours` to say.
-    """
+    row: np.ndarray
+    time: np.ndarray
+    item: np.ndarray
+    place: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+
+def labels_of(events: Events, first: int, until: int) -> Labels:
+    """Every click of ``events`` with ``first <= time < until``."""
     begin, end = int(events.offsets[0]), int(events.offsets[-1])
     time = events.time[begin:end]
-    places = np.flatnonzero(events.clicked[begin:end] & (time >= first) & (time < until)) + begin
-    rows = np.searchsorted(events.offsets, places, side="right") - 1
-    return rows.astype(np.int64), np.asarray(events.time[places]), np.asarray(events.item[places])
+    place = np.flatnonzero(events.clicked[begin:end] & (time >= first) & (time < until)) + begin
+    row = np.searchsorted(events.offsets, place, side="right") - 1
+    return Labels(row.astype(np.int64), np.asarray(events.time[place]), np.asarray(events.item[place]), place)
+
+
+def own_sessions(events: Events, labels: Labels, rules: BehaviourRules) -> np.ndarray:
+    """Where the session that each label itself belongs to begins: the place of its first click, int64 ``[L]``."""
+    every = labels_of(events, -(2**62), 2**62)
+    start = np.empty(len(every), np.int64)
+    _starts_of_users(every.row, every.time, events.session[every.place], rules.session_gap, rules.session_max, start)
+    return every.place[start[np.searchsorted(every.place, labels.place)]]
+
+
+@numba.njit(cache=True, nogil=True)
+def _starts_of_users(row, time, session, gap, maximum, start):
+    begin = 0
+    for c in range(1, len(row) + 1):
+        if c == len(row) or row[c] != row[begin]:
+            session_starts(time[begin:c], session[begin:c], gap, maximum, start[begin:c])
+            start[begin:c] += begin
+            begin = c

@@ -1,0 +1,32 @@
+"""The bundle: a trained model as one folder, enough to serve it without the store and without torch (contract 2).
+
+Layout::
+
+    manifest.json           format version, model, sizes, split, behaviour rules, and the SHA-256 of every other file
+    config.yaml             the whole typed configuration of the run
+    weights.safetensors     the model's weights, for training on; serving does not read them
+    tower.onnx              behaviours -> queries, as a graph; inputs are the fields named in `TOWER_INPUTS`
+    item_vectors.npy        float32 [candidates, d]; row i belongs to index i + 1; searched exactly (index "exact")
+    items.arrow             the catalogue: item_id, clicks, exposures (of the training period), features
+    users.arrow             user_id, profile
+    metrics.json            validation after each epoch
+    steps.jsonl             the loss of every step
+"""
+
+from __future__ import annotations
+
+FORMAT = "xdm-bundle"
+FORMAT_VERSION = 1
+
+CONFIG = "config.yaml"
+WEIGHTS = "weights.safetensors"
+TOWER = "tower.onnx"
+ITEM_VECTORS = "item_vectors.npy"
+ITEMS = "items.arrow"
+USERS = "users.arrow"
+METRICS = "metrics.json"
+STEPS = "steps.jsonl"
+
+# Inputs of the exported tower, in order: fields of `xdm.data.batches.Batch` at one point a row.
+TOWER_INPUTS = ("short", "short_length", "long", "user", "profile", "unclicked")
+TOWER_OUTPUT = "queries"

@@ -1,0 +1,100 @@
+"""Opening a bundle: checked against its manifest, then ready to recommend. Needs neither torch nor the store."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from xdm.behaviours.rules import BehaviourRules
+from xdm.bundle.format import FORMAT, FORMAT_VERSION, ITEM_VECTORS, ITEMS, TOWER, TOWER_INPUTS, USERS
+from xdm.data.batches import Batch
+from xdm.folders import MANIFEST, file_sha256
+from xdm.log.store import EntityTable
+from xdm.retrieval.recommender import TowerRecommender
+from xdm.schema import ITEM_ID, USER_ID, BundleError
+
+
+class OnnxTower:
+    """The exported user tower in ONNX Runtime. Safe to call from several threads."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions share no base class of their own
+            raise BundleError(f"{path} cannot be loaded ({error}); train the model again") from None
+        self._inputs = {node.name for node in self._session.get_inputs()}
+
+    def __call__(self, batch: Batch) -> np.ndarray:
+        """Queries float32 ``[P, K, d]``."""
+        # A graph has no input for what the model does not read (the unclicked sequence of SDM, say).
+        inputs = {name: getattr(batch, name) for name in TOWER_INPUTS if name in self._inputs}
+        return self._session.run(None, inputs)[0]
+
+
+class BundleRecommender(TowerRecommender):
+    """A bundle, ready to recommend. ``manifest`` is its manifest."""
+
+    def __init__(self, path: Path, manifest: dict[str, Any], *, threads: int) -> None:
+        self.path, self.manifest = path, manifest
+        super().__init__(
+            OnnxTower(path / TOWER, threads),
+            np.load(path / ITEM_VECTORS, mmap_mode="r", allow_pickle=False),
+            EntityTable.read(path / ITEMS, ITEM_ID),
+            EntityTable.read(path / USERS, USER_ID),
+            BehaviourRules(**manifest["behaviours"]),
+        )
+
+
+def load_recommender(path: Path | str, *, verify: bool = True, threads: int = 0) -> BundleRecommender:
+    """Open the bundle at ``path``; ``verify`` compares every file with the manifest's hash; ``threads`` 0 means all cores.
+
+    Raises:
+        BundleError: no bundle, a newer format, or files that are not the ones that were written.
+    """
+    path = Path(path)
+    manifest = read_manifest(path)
+    if verify:
+        _verify(path, manifest)
+    return BundleRecommender(path, manifest, threads=threads)
+
+
+def read_manifest(path: Path | str) -> dict[str, Any]:
+    """The manifest of the bundle at ``path``, checked for kind and format version."""
+    path = Path(path)
+    try:
+        manifest = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BundleError(
+            f"{path} holds no {MANIFEST}: it is no bundle; make one with: xdm train STORE --out {path}"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path / MANIFEST} cannot be read ({error}); train the model again") from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise BundleError(f"{path} is no bundle (its manifest names the format {found!r})")
+    if manifest["format_version"] > FORMAT_VERSION:
+        raise BundleError(
+            f"{path} has bundle format {manifest['format_version']}, newer than {FORMAT_VERSION}, the newest that this "
+            "version of xdm reads; upgrade xdm, or train the model again with this version"
+        )
+    return manifest
+
+
+def _verify(path: Path, manifest: dict[str, Any]) -> None:
+    for name, wanted in manifest["files"].items():
+        file = path / name
+        if Path(name).name != name:
+            raise BundleError(f"{path / MANIFEST} names the file {name!r}, which lies outside of the bundle")
+        if not file.is_file():
+            raise BundleError(f"{path} lacks {name}, which its manifest names; copy the whole folder, or train again")
+        if file_sha256(file) != wanted:
+            raise BundleError(
+                f"{file} is not the file that was written (its hash differs); copy it again, or train again"
+            )

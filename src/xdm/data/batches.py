@@ -1,0 +1,84 @@
+"""Batches: behaviours as padded arrays, for training (many labels a session) and for a point in time (one a row) alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numba
+import numpy as np
+
+from xdm.behaviours.points import Behaviours
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What an encoder reads. B sessions, P points asked of them, U unclicked sequences; padding is 0, on the right.
+
+    A point is one question: the user's state after ``position[p] + 1`` clicks of session ``row[p]``, with the
+    unclicked sequence ``unclicked_row[p]``. In training a session has as many points as labels; labels of one second
+    share a position, because none of them may see another. At a point in time each row is one point, the last.
+    """
+
+    short: Any  # [B, T] int64: items of the short-term session, oldest first
+    short_length: Any  # [B] int64, >= 1
+    long: Any  # [B, F, M] int64: per feature (item_id first) the codes of the long-term list, most recent first
+    user: Any  # [B] int64: user index, 0 unknown
+    profile: Any  # [B, fields] int64: profile codes, 0 unknown
+    unclicked: Any  # [U, R] int64: items of the unclicked sequence, oldest first
+    unclicked_owner: Any  # [U] int64: the session whose user it belongs to
+    row: Any  # [P] int64
+    position: Any  # [P] int64
+    unclicked_row: Any  # [P] int64
+
+    def map(self, function: Callable[[Any], Any]) -> Batch:
+        """``function`` applied to every array."""
+        return Batch(*(function(getattr(self, field.name)) for field in fields(self)))
+
+
+@numba.njit(cache=True, nogil=True)
+def _pad(offsets, values, which, out):
+    for i in range(len(which)):
+        begin = offsets[which[i]]
+        for j in range(min(offsets[which[i] + 1] - begin, out.shape[1])):
+            out[i, j] = values[begin + j]
+
+
+def pad_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray, width: int | None = None) -> np.ndarray:
+    """The lists ``which`` as int64 ``[len(which), width]``, padded with 0; ``width`` defaults to the longest (at least 1)."""
+    if width is None:
+        width = max(1, int((offsets[which + 1] - offsets[which]).max(initial=0)))
+    out = np.zeros((len(which), width), np.int64)
+    _pad(offsets, values, which, out)
+    return out
+
+
+def short_lists(found: Behaviours, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The short-term sessions of ``points``: ``(items [P, longest] int64 padded with 0, lengths [P] int64)``."""
+    begin, end = found.short[points, 0], found.short[points, 1]
+    lengths = end - begin
+    columns = np.arange(max(1, int(lengths.max(initial=0))))
+    inside = columns < lengths[:, None]
+    places = np.where(inside, begin[:, None] + columns, 0)
+    items = np.where(inside, found.click_item[places], 0) if len(found.click_item) else np.zeros(places.shape, np.int64)
+    return items.astype(np.int64), lengths
+
+
+def long_lists(found: Behaviours, points: np.ndarray) -> np.ndarray:
+    """The long-term lists of ``points`` (each with a session): int64 ``[P, F, longest]``."""
+    n_features = len(found.feature_names)
+    which = (found.session[points][:, None] * n_features + np.arange(n_features)).reshape(-1)
+    padded = pad_lists(found.long_offsets, found.long_values, which)
+    return padded.reshape(len(points), n_features, padded.shape[1])
+
+
+def point_batch(found: Behaviours, points: np.ndarray, user: np.ndarray, profile: np.ndarray) -> Batch:
+    """One row a point: the state at each of ``points`` (which all have a session). ``user`` ``[P]``, ``profile`` ``[P, fields]``."""
+    short, length = short_lists(found, points)
+    rows = np.arange(len(points), dtype=np.int64)
+    return Batch(
+        short=short, short_length=length, long=long_lists(found, points), user=user.astype(np.int64),
+        profile=profile.astype(np.int64), unclicked=pad_lists(found.unclicked_offsets, found.unclicked_values, points),
+        unclicked_owner=rows, row=rows, position=length - 1, unclicked_row=rows,
+    )  # fmt: skip

@@ -1,0 +1,126 @@
+"""Training rows: one row is one session of one user, with a label at every position (design, end of section 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+
+from xdm.behaviours.points import Behaviours, FeatureTable, behaviours, concatenate, join_lists
+from xdm.behaviours.rules import BehaviourRules
+from xdm.data.batches import Batch, long_lists, pad_lists, short_lists
+from xdm.data.catalogue import Catalogue
+from xdm.data.labels import labels_of, own_sessions
+from xdm.data.profiles import profile_codes
+from xdm.log.store import Events, Store
+
+LabelScope = Literal["session", "user"]
+UnclickedAt = Literal["label", "session"]
+
+
+class TrainingRows:
+    """All training rows of a period, held flat in memory: some 80 bytes a label plus 4 bytes a listed item.
+
+    ``n_rows`` sessions hold ``n_labels`` labels, each predicted from what the latest session before it had become by
+    then. ``dropped`` counts the labels that cannot be used, by reason. ``lengths`` int64 ``[n_rows]``: visible clicks.
+    """
+
+    def __init__(
+        self, store: Store, catalogue: Catalogue, rules: BehaviourRules, *, until: int, first: int = 0,
+        label_scope: LabelScope = "user", unclicked_at: UnclickedAt = "label",
+    ) -> None:  # fmt: skip
+        """Labels are the clicks with ``first <= time < until`` (seconds).
+
+        ``label_scope``: "session" keeps a label only if it belongs to the session that it is predicted from (SDM's
+        way); "user" also predicts a session's first clicks, from the session before. ``unclicked_at``: the unclicked
+        sequence is taken at each label's own time, or once at the first click of the session predicted from.
+        """
+        self._profile = profile_codes(catalogue.users)
+        self._rules, self._label_scope, self._unclicked_at = rules, label_scope, unclicked_at
+        self._features = FeatureTable.of(catalogue.n_items, catalogue.items.features)
+        self.dropped = {"no_click_before": 0, "other_session": 0, "too_few_clicks": 0}
+        found, label, user, points, lists, which = [], [], [], [], [], []
+        n_points = n_lists = 0
+        for first_user, stored in store.parts():
+            events = stored.in_catalogue(catalogue.of_store)
+            one, items, rows, kept = self._label_points(events, first, until, catalogue.n_candidates)
+            sequences, place = self._unclicked_lists(events, one, rows, kept)
+            found.append(one)
+            label.append(items.astype(np.int64))
+            user.append(rows + first_user + 1)
+            points.append(kept + n_points)
+            lists.append(sequences)
+            which.append(place + n_lists)
+            n_points += len(one)
+            n_lists += len(sequences[0]) - 1
+        self._found = concatenate(found)
+        self._label, user_of_point = np.concatenate(label), np.concatenate(user)
+        self._points = np.concatenate(points)
+        self._lists, self._list_of = join_lists(lists), np.concatenate(which)
+        self._first = _group_starts(self._found.session[self._points])
+        self._user = user_of_point[self._points[self._first[:-1]]]
+        self.n_rows, self.n_labels = len(self._user), len(self._points)
+        last = self._points[self._first[1:] - 1]
+        self.lengths = self._found.short[last, 1] - self._found.short[last, 0]
+
+    def _label_points(
+        self, events: Events, first: int, until: int, n_candidates: int
+    ) -> tuple[Behaviours, np.ndarray, np.ndarray, np.ndarray]:
+        """Behaviours at every label of one part, the labels' items and users, and which labels can be used."""
+        labels = labels_of(events, first, until)
+        found = behaviours(events, labels.row, labels.time, self._features, self._rules)
+        usable = found.session >= 0
+        self.dropped["no_click_before"] += int((~usable).sum())
+        if self._label_scope == "session" and len(labels):
+            seen = np.zeros(len(labels), np.int64)
+            seen[usable] = found.click_place[found.short[usable, 0]]
+            inside = usable & (own_sessions(events, labels, self._rules) == seen)
+            self.dropped["other_session"] += int((usable & ~inside).sum())
+            usable = inside
+        common = labels.item <= n_candidates
+        self.dropped["too_few_clicks"] += int((usable & ~common).sum())
+        return found, labels.item, labels.row, np.flatnonzero(usable & common)
+
+    def _unclicked_lists(
+        self, events: Events, found: Behaviours, rows: np.ndarray, kept: np.ndarray
+    ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        """The unclicked sequences ``(offsets, values)`` and, for each kept label, which one is its own."""
+        if self._unclicked_at == "label":
+            return (found.unclicked_offsets, found.unclicked_values), kept
+        first = _group_starts(found.session[kept])
+        starts = kept[first[:-1]]
+        times = found.click_time[found.short[starts, 0]]
+        at_start = behaviours(events, rows[starts], times, self._features, self._rules)
+        which = np.repeat(np.arange(len(starts)), np.diff(first))
+        return (at_start.unclicked_offsets, at_start.unclicked_values), which
+
+    def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
+        """``(batch, label int64 [P])`` for the rows of ``order``, ``batch_size`` sessions at a time."""
+        for begin in range(0, len(order), batch_size):
+            yield self.batch(order[begin : begin + batch_size])
+
+    def batch(self, rows: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """The batch of ``rows`` (numbers below ``n_rows``), its points grouped by row, and their labels int64 ``[P]``."""
+        counts = self._first[rows + 1] - self._first[rows]
+        row = np.repeat(np.arange(len(rows), dtype=np.int64), counts)
+        ends = np.cumsum(counts)
+        places = np.arange(len(row)) - np.repeat(ends - counts, counts) + self._first[rows][row]
+        points, found = self._points[places], self._found
+        last = points[ends - 1]  # the last point sees most of the session, the others a prefix of it
+        short, length = short_lists(found, last)
+        lists, owner, unclicked_row = np.unique(self._list_of[places], return_index=True, return_inverse=True)
+        batch = Batch(
+            short=short, short_length=length, long=long_lists(found, last), user=self._user[rows],
+            profile=self._profile[self._user[rows]], unclicked=pad_lists(*self._lists, lists),
+            unclicked_owner=row[owner], row=row, position=found.short[points, 1] - found.short[points, 0] - 1,
+            unclicked_row=unclicked_row.astype(np.int64),
+        )  # fmt: skip
+        return batch, self._label[points]
+
+
+def _group_starts(group: np.ndarray) -> np.ndarray:
+    """Where each run of equal values in ``group`` starts, and the end: ``[runs + 1]`` int64."""
+    if not len(group):
+        return np.zeros(1, np.int64)
+    return np.concatenate([[0], np.flatnonzero(group[1:] != group[:-1]) + 1, [len(group)]]).astype(np.int64)

@@ -1,0 +1,82 @@
+"""Layers that several models share: masked attention, residual recurrent stacks, initialisation."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+HIDDEN_SCORE = -1e9  # for masked positions: finite, so that a row without any position gives zeros instead of NaN
+
+
+def linear(width_in: int, width_out: int, *, bias: bool = True, orthogonal: bool = False) -> nn.Linear:
+    """A dense layer, glorot-uniform (or orthogonal) with zero bias."""
+    layer = nn.Linear(width_in, width_out, bias=bias)
+    (nn.init.orthogonal_ if orthogonal else nn.init.xavier_uniform_)(layer.weight)
+    if bias:
+        nn.init.zeros_(layer.bias)
+    return layer
+
+
+def masked_softmax(scores: Tensor, visible: Tensor) -> Tensor:
+    """Softmax over the last dimension among ``visible`` (bool, same shape); a row with none visible is all zeros."""
+    weights = torch.softmax(scores.masked_fill(~visible, HIDDEN_SCORE), dim=-1)
+    return weights * visible.to(weights.dtype)
+
+
+def positions_before(lengths: Tensor, width: int) -> Tensor:
+    """``[B, width]`` bool: which of ``width`` places are below each of ``lengths`` ``[B]``."""
+    return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
+
+
+def causal(width: int, device: torch.device) -> Tensor:
+    """``[width, width]`` bool: place t (row) sees places up to t."""
+    places = torch.arange(width, device=device)
+    return places[None, :] <= places[:, None]
+
+
+class SelfAttention(nn.Module):
+    """Multi-head scaled dot-product attention with an output layer, residual and LayerNorm after (post-norm)."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        if width % heads:
+            raise ValueError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.qkv, self.out = linear(width, 3 * width), linear(width, width)
+        self.norm = nn.LayerNorm(width, eps=1e-8)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
+        """``x`` ``[B, T, d]``; ``visible`` bool ``[B, T, T]``, row t says which places t may see. Returns ``[B, T, d]``."""
+        batch, length, width = x.shape
+        parts = self.qkv(x).reshape(batch, length, 3, self.heads, width // self.heads)
+        q, k, v = parts.permute(2, 0, 3, 1, 4).unbind(0)  # each [B, heads, T, d / heads]
+        scores = q @ k.transpose(-1, -2) * (width // self.heads) ** -0.5  # [B, heads, T, T]
+        weights = self.dropout(masked_softmax(scores, visible[:, None].expand_as(scores)))
+        mixed = (weights @ v).transpose(1, 2).reshape(batch, length, width)  # [B, T, d]
+        return self.norm(x + self.dropout(self.out(mixed)))
+
+
+class RecurrentStack(nn.Module):
+    """LSTM or GRU layers with dropout before each; from the second on, a layer adds to its input (residual)."""
+
+    def __init__(self, kind: str, width_in: int, width: int, layers: int, dropout: float) -> None:
+        super().__init__()
+        cell = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]
+        self.layers = nn.ModuleList(cell(width_in if i == 0 else width, width, batch_first=True) for i in range(layers))
+        self.dropout = nn.Dropout(dropout)
+        for name, weight in self.layers.named_parameters():
+            if "weight" in name:
+                for gate in range(len(weight) // width):
+                    nn.init.orthogonal_(weight.data[gate * width : (gate + 1) * width])
+            else:
+                nn.init.zeros_(weight)
+            if kind == "lstm" and "bias_ih" in name:  # the forget gate starts open; of torch's two biases one carries the 1
+                weight.data[width : 2 * width] = 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, T, width_in]`` to ``[B, T, width]``; position t depends on positions up to t, so right padding is harmless."""
+        for i, layer in enumerate(self.layers):
+            hidden, _ = layer(self.dropout(x))
+            x = hidden if i == 0 else x + hidden
+        return x

@@ -1,0 +1,107 @@
+"""The models by name. A model's file registers one class here; nothing else in the package knows its name."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from xdm.behaviours.points import FeatureTable
+from xdm.data.batches import Batch
+from xdm.data.catalogue import Catalogue
+from xdm.models.inputs import Sizes
+from xdm.models.sdm import SDM, SDMConfig
+from xdm.models.unclicked import Encoder, Queries, UnclickedConfig, UnclickedExtension
+from xdm.schema import ConfigError
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """An encoder and its settings."""
+
+    encoder: Any  # (config, sizes, codes) -> Encoder
+    config: type[BaseModel]
+    summary: str
+
+
+MODELS = {"sdm": ModelEntry(SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate")}
+
+# What `--model NAME` stands for: settings of the whole configuration, over its defaults.
+PRESETS: dict[str, dict[str, Any]] = {
+    **{name: {"model": {"name": name}} for name in MODELS},
+    "xdm": {"model": {"name": "sdm"}, "unclicked": {"enabled": True}},
+}
+PRESET_SUMMARIES = {
+    **{name: entry.summary for name, entry in MODELS.items()},
+    "xdm": "XDM (DASFAA 2022): SDM with the unclicked sequence, symmetric triplet and confidence fusion",
+}
+
+
+def nearest(name: str, known: Any) -> str:
+    """`` Did you mean 'x'?`` where one of ``known`` is near ``name``, else nothing."""
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""
+
+
+def preset(name: str) -> dict[str, Any]:
+    """The settings that ``--model name`` stands for."""
+    if name not in PRESETS:
+        raise ConfigError(f"there is no model '{name}'.{nearest(name, PRESETS)} Models: {', '.join(PRESETS)}")
+    return PRESETS[name]
+
+
+def model_config(settings: Any) -> BaseModel:
+    """The typed settings of one model from ``{"name": …, …}``."""
+    name = settings.get("name", "sdm") if isinstance(settings, dict) else None
+    if not isinstance(name, str) or name not in MODELS:
+        raise ConfigError(
+            f"model.name: there is no model {name!r}.{nearest(str(name), MODELS)} Models: {', '.join(MODELS)}"
+        )
+    return MODELS[name].config.model_validate(settings)
+
+
+class RetrievalModel(nn.Module):
+    """An encoder, the unclicked extension where it is enabled, and the item vectors that are scored."""
+
+    def __init__(self, model: BaseModel, unclicked: UnclickedConfig, sizes: Sizes, codes: np.ndarray) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined]
+        self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
+        # V of the papers: one row a candidate, not tied to the input table; row 0 is the padding row of index 0.
+        self.output = nn.Embedding(sizes.n_candidates + 1, self.encoder.width)
+        nn.init.uniform_(self.output.weight, -0.1, 0.1)
+
+    def forward(self, batch: Batch) -> Queries:
+        """Queries at every point of ``batch`` (tensors)."""
+        h = self.encoder.encode(batch)  # [P, K, d]
+        return Queries(h, h) if self.unclicked is None else self.unclicked(h, self.encoder, batch)
+
+    def vectors(self, items: Tensor) -> Tensor:
+        """Item vectors of ``items`` (any shape): ``[..., d]``."""
+        return self.output(items)
+
+    def item_vectors(self) -> Tensor:
+        """``[n_candidates, d]``; row i belongs to index i + 1."""
+        return self.output.weight[1:]
+
+
+def sizes_of(catalogue: Catalogue) -> Sizes:
+    """The sizes of a catalogue."""
+    return Sizes(
+        catalogue.n_items, catalogue.n_candidates, catalogue.n_users,
+        {name: feature.size for name, feature in catalogue.items.features.items()},
+        {name: feature.size for name, feature in catalogue.users.features.items()},
+    )  # fmt: skip
+
+
+def build_model(model: BaseModel, unclicked: UnclickedConfig, catalogue: Catalogue, seed: int) -> RetrievalModel:
+    """A model with fresh weights. The encoder's are drawn first, so that XDM starts from the very SDM of the same seed."""
+    torch.manual_seed(seed)
+    codes = FeatureTable.of(catalogue.n_items, catalogue.items.features).codes
+    return RetrievalModel(model, unclicked, sizes_of(catalogue), codes)

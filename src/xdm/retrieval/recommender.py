@@ -1,0 +1,78 @@
+"""From behaviours to ranked items, with any user tower: a model in training, or a bundle's exported one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from xdm.behaviours.points import Behaviours, FeatureTable, behaviours
+from xdm.behaviours.rules import BehaviourRules
+from xdm.data.batches import Batch, point_batch
+from xdm.data.profiles import profile_codes
+from xdm.log.store import EntityTable
+from xdm.retrieval.exact import ExactRetriever
+from xdm.retrieval.types import MODEL, POPULAR, Points, TopK
+from xdm.schema import PADDING, SCORE_DTYPE
+from xdm.vocabulary import Vocabulary
+
+Tower = Callable[[Batch], np.ndarray]  # a batch of one point a row, as arrays, to queries float32 [P, K, d]
+
+
+class TowerRecommender:
+    """Behaviours by the kernel, queries by the tower, items by exact search over the candidates.
+
+    A user without a visible click gets the items with the most training clicks, which the catalogue's order is.
+    """
+
+    def __init__(
+        self, tower: Tower, item_vectors: np.ndarray, items: EntityTable, users: EntityTable, rules: BehaviourRules
+    ) -> None:
+        """``item_vectors`` ``[candidates, d]``: the first rows of ``items`` are the candidates, most clicked first."""
+        self._tower, self._retriever = tower, ExactRetriever(item_vectors)
+        self.items, self.rules = items, rules
+        self._users = users
+        self._features = FeatureTable.of(len(items), items.features)
+        self._profile = profile_codes(users)
+        self._clicks = items.counts("clicks")[1:]
+        self.n_candidates = len(item_vectors)
+
+    @property
+    def catalogue(self) -> Vocabulary:
+        return self.items.vocabulary
+
+    @property
+    def users(self) -> Vocabulary:
+        return self._users.vocabulary
+
+    def behaviours(self, points: Points) -> Behaviours:
+        """What the model may see at each point."""
+        return behaviours(points.events, points.row, points.time, self._features, self.rules)
+
+    def queries(self, found: Behaviours, which: np.ndarray, user: np.ndarray) -> np.ndarray:
+        """The user vectors ``[P, K, d]`` of the points ``which``, all with a visible click; ``user`` ``[P]`` indices."""
+        return self._tower(point_batch(found, which, user, self._profile[user]))
+
+    def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None) -> TopK:
+        """See `xdm.retrieval.types.Recommender`."""
+        found = self.behaviours(points)
+        source = np.where(found.session >= 0, MODEL, POPULAR).astype(np.uint8)
+        items = np.full((len(points), k), PADDING, np.int32)
+        scores = np.full((len(points), k), -np.inf, SCORE_DTYPE)
+        known = np.flatnonzero(source == MODEL)
+        if len(known):
+            left_out = None if exclude is None else [exclude[q] for q in known]
+            scores[known], items[known] = self._retriever.top_k(
+                self.queries(found, known, points.user[known]), k, left_out
+            )
+        for q in np.flatnonzero(source == POPULAR):
+            popular = self._popular(k, None if exclude is None else exclude[q])
+            items[q, : len(popular)] = popular
+            scores[q, : len(popular)] = self._clicks[popular - 1]
+        return TopK(items, scores, source)
+
+    def _popular(self, k: int, exclude: np.ndarray | None) -> np.ndarray:
+        if exclude is None or not len(exclude):
+            return np.arange(1, min(k, self.n_candidates) + 1)
+        first = np.arange(1, min(k + len(exclude), self.n_candidates) + 1)
+        return first[~np.isin(first, exclude)][:k]

@@ -1,0 +1,197 @@
+"""The configuration: one typed tree that YAML files and ``--set a.b=c`` reach every key of."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from xdm.behaviours.rules import BehaviourRules
+from xdm.data.rows import LabelScope, UnclickedAt
+from xdm.models.registry import MODELS, model_config, nearest, preset
+from xdm.models.sdm import SDMConfig
+from xdm.models.unclicked import UnclickedConfig
+from xdm.objectives.triplet import Form
+from xdm.schema import ConfigError
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_default=True)
+
+
+class DataConfig(_Section):
+    """Which clicks are labels, and what may be recommended."""
+
+    label_scope: LabelScope = Field("user", description="session: labels within their session (SDM's way); user: all")
+    unclicked_at: UnclickedAt = Field(
+        "label", description="the unclicked sequence at each label, or at its session's start"
+    )
+    min_clicks: int = Field(1, ge=1, description="an item with fewer training clicks is never recommended nor a label")
+
+
+class SplitConfig(_Section):
+    """Times that part the log: a number in (0, 1) is a share of the clicks; else seconds, ISO time or "1d" before the end."""
+
+    validation: float | int | str = Field(0.1, description="where validation begins, before the test part")
+    test: float | int | str = Field(0.1, description="where the test part begins")
+
+
+class ObjectiveConfig(_Section):
+    """The loss: softmax over items plus XDM's metric loss where the model has an unclicked branch."""
+
+    name: Literal["sampled_softmax", "softmax"] = Field(
+        "sampled_softmax", description="sampled log-uniformly, or over all"
+    )
+    negatives: int = Field(
+        2000, ge=1, description="sampled items shared by a batch; all, where that is half of the catalogue"
+    )
+    metric: Form | Literal["none"] = Field("symmetric", description="form of the triplet loss; none switches it off")
+    metric_weight: float = Field(0.1, ge=0, description="λ")
+    margin: float = Field(0.5, ge=0, le=4, description="m, in squared distance between unit vectors")
+
+
+class TrainingConfig(_Section):
+    """The loop."""
+
+    epochs: int = Field(20, ge=1, description="at most")
+    batch_size: int = Field(256, ge=1, description="sessions a step")
+    learning_rate: float = Field(1e-3, gt=0, description="of Adam")
+    clip_norm: float = Field(5.0, gt=0, description="global norm that gradients are clipped to")
+    patience: int = Field(3, ge=1, description="epochs without a better validation before training stops")
+    monitor: str = Field(
+        "recall@50", pattern=r"^(hr|mrr|precision|recall|f1|ndcg|map)@\d{1,4}$", description="what is better"
+    )
+    checkpoint_steps: int = Field(500, ge=1, description="steps between checkpoints; each epoch ends with one too")
+    seed: int = Field(1, ge=0, lt=2**31, description="of weights, data order, sampling and dropout")
+    threads: int = Field(0, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")
+
+
+class Config(_Section):
+    """Everything that decides what a training run does."""
+
+    model: SerializeAsAny[BaseModel] = SDMConfig()
+    unclicked: UnclickedConfig = UnclickedConfig()
+    behaviours: BehaviourRules = BehaviourRules()
+    data: DataConfig = DataConfig()
+    split: SplitConfig = SplitConfig()
+    objective: ObjectiveConfig = ObjectiveConfig()
+    training: TrainingConfig = TrainingConfig()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _typed_model(cls, value: Any) -> Any:
+        return value if isinstance(value, BaseModel) else model_config(value)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for YAML and JSON."""
+        return self.model_dump(mode="json")
+
+
+def load_config(model: str | None = None, file: Path | None = None, assignments: Sequence[str] = ()) -> Config:
+    """The configuration from a preset, then a YAML file, then ``key.key=value`` assignments, each over the ones before.
+
+    Raises:
+        ConfigError: an unknown key (named with the nearest right one), a wrong type or range, an unreadable file.
+    """
+    settings: dict[str, Any] = {}
+    written = _read_yaml(file) if file is not None else {}
+    name = model or written.get("preset")
+    written.pop("preset", None)
+    for layer in [preset(name) if name is not None else {}, written, *map(_assignment, assignments)]:
+        _merge(settings, layer)
+    return parse_config(settings)
+
+
+def parse_config(settings: dict[str, Any]) -> Config:
+    """The typed tree from plain values; see `load_config` for the errors."""
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(explain(error, Config, settings)) from None
+
+
+def differences(asked: Config, held: Config) -> list[str]:
+    """``key: held -> asked`` for every key on which two configurations differ."""
+    left, right = dict(_leaves(held.to_dict())), dict(_leaves(asked.to_dict()))
+    keys = [*left, *(key for key in right if key not in left)]
+    return [f"{key}: {left.get(key)!r} -> {right.get(key)!r}" for key in keys if left.get(key) != right.get(key)]
+
+
+def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in tree.items():
+        if isinstance(value, dict):
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: cannot be read ({error})") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{file}: is no YAML ({error})") from None
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ConfigError(
+            f"{file}: must hold keys and values, such as 'training: {{epochs: 5}}', not a {type(value).__name__}"
+        )
+    return value
+
+
+def _assignment(text: str) -> dict[str, Any]:
+    """``a.b=c`` as ``{"a": {"b": c}}``; c is read as YAML."""
+    key, equals, value = text.partition("=")
+    parts = key.strip().split(".")
+    if not equals or not all(parts):
+        raise ConfigError(f"--set {text!r}: must look like key.key=value, for example training.epochs=5")
+    try:
+        parsed = yaml.safe_load(value)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {text!r}: the value is no YAML") from None
+    if isinstance(parsed, str):  # YAML 1.1 takes 1e-3 for text
+        with contextlib.suppress(ValueError):
+            parsed = float(parsed)
+    for part in reversed(parts):
+        parsed = {part: parsed}
+    return parsed
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> None:
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(base.get(key), dict):
+            _merge(base[key], value)
+        else:
+            base[key] = {**value} if isinstance(value, dict) else value
+
+
+def explain(error: ValidationError, root: type[BaseModel], settings: Any) -> str:
+    """One line a fault: the key, what is wrong, and the nearest right key where one is unknown."""
+    lines = []
+    for fault in error.errors(include_url=False):
+        path = [str(part) for part in fault["loc"]]
+        where = ".".join(path) or "configuration"
+        if fault["type"] == "extra_forbidden":
+            known = _fields_at(root, path[:-1], settings)
+            lines.append(f"there is no key '{where}'.{nearest(path[-1], known)} Keys there: {', '.join(known)}")
+        else:
+            lines.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}, got {fault['input']!r}")
+    return "; ".join(lines)
+
+
+def _fields_at(root: type[BaseModel], path: list[str], settings: Any) -> list[str]:
+    """The keys that exist at ``path``."""
+    current: Any = root
+    for part in path:
+        if part == "model" and current is Config:
+            name = (settings.get("model") or {}).get("name", "sdm")
+            current = MODELS[name].config
+        else:
+            current = current.model_fields[part].annotation
+    return list(current.model_fields)

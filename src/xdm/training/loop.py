@@ -1,0 +1,65 @@
+"""The training loop over one period's rows: where it stands is two numbers, and each step is a function of them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from xdm.data.rows import TrainingRows
+from xdm.models.registry import RetrievalModel
+from xdm.training.config import Config
+from xdm.training.steps import epoch_order, losses, seed_step
+
+StepRecord = dict[str, float | int]
+
+
+def set_threads(threads: int) -> int:
+    """Let torch use ``threads`` cores (0: all); returns the number. Deterministic algorithms only."""
+    threads = threads or len(os.sched_getaffinity(0))
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    return threads
+
+
+class Loop:
+    """Steps of Adam over training rows. ``epoch`` and ``batch`` (from 0) say what comes next; ``step`` counts from 0."""
+
+    def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config) -> None:
+        self.model, self.rows, self.config = model, rows, config
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.training.learning_rate)
+        self.epoch = self.batch = self.step = 0
+
+    @property
+    def batches_an_epoch(self) -> int:
+        return -(-self.rows.n_rows // self.config.training.batch_size)
+
+    def run_epoch(self, after_step: Callable[[StepRecord], None]) -> None:
+        """Finish the current epoch from where the loop stands; ``after_step`` is called with the figures of each step."""
+        settings = self.config.training
+        order = epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
+        self.model.train()
+        while self.batch < self.batches_an_epoch:
+            begin = self.batch * settings.batch_size
+            record = self._step(order[begin : begin + settings.batch_size])
+            self.batch += 1
+            self.step += 1
+            after_step(record)
+        self.epoch += 1
+        self.batch = 0
+
+    def _step(self, which: np.ndarray) -> StepRecord:
+        settings = self.config.training
+        rng = seed_step(settings.seed, self.step)
+        batch, labels = self.rows.batch(which)
+        loss = losses(self.model, batch.map(torch.from_numpy), torch.from_numpy(labels), self.config.objective, rng)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.total.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        self.optimizer.step()
+        return {
+            "step": self.step, "epoch": self.epoch, "loss": float(loss.total.detach()), "softmax": float(loss.softmax.detach()),
+            "metric": float(loss.metric.detach()), "gradient_norm": float(norm), "labels": len(labels),
+        }  # fmt: skip

@@ -1,0 +1,226 @@
+"""A training run: store in, bundle out. It can be killed at any moment and gone on with, to the same bits."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from xdm.bundle.writing import torch_tower, write_bundle
+from xdm.console import Progress
+from xdm.data.catalogue import Catalogue, build_catalogue
+from xdm.data.rows import TrainingRows
+from xdm.evaluation.running import evaluate
+from xdm.evaluation.splits import Split, parse_time, time_boundaries
+from xdm.folders import check_replaceable, write_bytes
+from xdm.log.store import Store
+from xdm.models.registry import RetrievalModel, build_model
+from xdm.retrieval.recommender import TowerRecommender
+from xdm.schema import ConfigError, UsageError
+from xdm.training.checkpoints import load_checkpoint, newest_checkpoint, read_state, save_checkpoint
+from xdm.training.config import Config, SplitConfig, differences, parse_config
+from xdm.training.loop import Loop, StepRecord, set_threads
+
+
+@dataclass
+class Best:
+    """The best validation so far."""
+
+    value: float = -1.0
+    epoch: int = -1
+    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def boundaries(store: Store, split: SplitConfig) -> tuple[int, int, int]:
+    """``(validation_from, test_from, until)`` in seconds, from the shares or times of the configuration."""
+    end = store.time_range[1] + 1
+
+    def share(value: float | int | str) -> bool:
+        return isinstance(value, int | float) and 0 < value < 1
+
+    shares = [value if share(value) else 0.1 for value in (split.validation, split.test)]
+    validation_from, test_from, until = (0, 0, end)
+    if share(split.validation) or share(split.test):
+        validation_from, test_from, until = time_boundaries(store, float(shares[0]), float(shares[1]))
+    if not share(split.test):
+        test_from = parse_time(str(split.test), end)
+    if not share(split.validation):
+        # A duration counts back from the test part, as the share does.
+        validation_from = parse_time(str(split.validation), test_from)
+    if not store.time_range[0] < validation_from < test_from < until:
+        raise ConfigError(
+            f"split: validation from {validation_from} and test from {test_from} do not part the log, which reaches "
+            f"from {store.time_range[0]} to {until - 1}; both must lie inside, in this order"
+        )
+    return validation_from, test_from, until
+
+
+def recommender_of(model: RetrievalModel, catalogue: Catalogue, config: Config) -> TowerRecommender:
+    """The model as it stands, ready to recommend."""
+    vectors = model.item_vectors().detach().numpy().copy()
+    return TowerRecommender(
+        lambda batch: torch_tower(model, batch), vectors, catalogue.items, catalogue.users, config.behaviours
+    )
+
+
+class Run:
+    """One training run. Its folder (``OUT.run`` beside the bundle ``OUT``) holds config.yaml, steps.jsonl and checkpoints."""
+
+    def __init__(
+        self, store: Store, config: Config, out: Path | str, *, name: str = "", overwrite: bool = False
+    ) -> None:
+        self.store, self.config, self.out, self.name = store, config, Path(out), name or config.model.name  # type: ignore[attr-defined]
+        self.overwrite = overwrite
+        self.folder = self.out.with_name(self.out.name + ".run")
+        self.validation_from, self.test_from, self.until = boundaries(store, config.split)
+        self.history: list[dict[str, Any]] = []
+        self.best = Best()
+        self._pending: list[str] = []
+
+    def train(self, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
+        """Train and write the bundle; returns what happened. With ``resume`` goes on from the last checkpoint, if any.
+
+        Raises:
+            UsageError: ``out`` may not be written, a run is already there, or it belongs to another store or configuration.
+            ConfigError: a split that does not part the log.
+        """
+        check_replaceable(self.out, overwrite=self.overwrite)
+        progress = progress or Progress(quiet=True)
+        checkpoint = self._open_folder(resume)
+        threads = set_threads(self.config.training.threads)
+        progress.say(f"catalogue and training rows up to {self.validation_from} ...")
+        catalogue = build_catalogue(self.store, self.validation_from, self.config.data.min_clicks)
+        data = self.config.data
+        rows = TrainingRows(
+            self.store, catalogue, self.config.behaviours, until=self.validation_from,
+            label_scope=data.label_scope, unclicked_at=data.unclicked_at,
+        )  # fmt: skip
+        if not rows.n_labels:
+            raise UsageError(
+                f"{self.store.path} holds no click that follows another before {self.validation_from}; nothing to learn from"
+            )
+        progress.say(
+            f"{rows.n_labels:,} labels in {rows.n_rows:,} sessions; left out: "
+            + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in rows.dropped.items())
+        )
+        loop = Loop(
+            build_model(self.config.model, self.config.unclicked, catalogue, self.config.training.seed),
+            rows,
+            self.config,
+        )
+        if checkpoint is not None:
+            self._restore(checkpoint, loop)
+            progress.say(f"going on after step {loop.step} (epoch {loop.epoch + 1})")
+        self._loop(loop, catalogue, progress)
+        loop.model.load_state_dict(self.best.weights)
+        facts = {
+            "model": self.name, "seed": self.config.training.seed, "threads": threads, "best_epoch": self.best.epoch + 1,
+            self.config.training.monitor: self.best.value, "labels": rows.n_labels, "sessions": rows.n_rows,
+            "labels_left_out": rows.dropped, "store": self.store.manifest["fingerprint"],
+            "split": {"protocol": "time", "validation_from": self.validation_from, "test_from": self.test_from, "until": self.until},
+        }  # fmt: skip
+        steps = (self.folder / "steps.jsonl").read_bytes()
+        write_bundle(self.out, loop.model, catalogue, self.config, facts, self.history, steps, overwrite=self.overwrite)
+        shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
+        write_bytes(self.folder / "finished", b"")
+        return facts | {"epochs": loop.epoch, "steps": loop.step, "validation": self.history, "bundle": str(self.out)}
+
+    # --- the run folder ---------------------------------------------------------------------------------------------
+
+    def _open_folder(self, resume: bool) -> Path | None:
+        """Make the run folder, or find the checkpoint to go on from."""
+        checkpoint = newest_checkpoint(self.folder / "checkpoints") if self.folder.is_dir() else None
+        if resume and checkpoint is not None:
+            state = read_state(checkpoint)
+            held = parse_config(state["config"])
+            differing = differences(self.config, held)
+            if differing:
+                raise UsageError(
+                    f"{self.folder} was trained with another configuration, so going on would not be the same run: "
+                    + "; ".join(differing) + ". Resume with the run's own settings, or start anew with --overwrite"
+                )  # fmt: skip
+            if state["store"] != self.store.manifest["fingerprint"]:
+                raise UsageError(
+                    f"{self.folder} was trained on another log than {self.store.path}; start anew with --overwrite"
+                )
+            return checkpoint
+        if (
+            self.folder.exists()
+            and not self.overwrite
+            and not (self.folder / "finished").exists()
+            and checkpoint is not None
+        ):
+            raise UsageError(
+                f"{self.folder} holds an unfinished run; go on with --resume, or start anew with --overwrite"
+            )
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        (self.folder / "checkpoints").mkdir(parents=True)
+        write_bytes(self.folder / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False).encode())
+        write_bytes(self.folder / "steps.jsonl", b"")
+        return None
+
+    def _restore(self, checkpoint: Path, loop: Loop) -> None:
+        state = read_state(checkpoint)
+        weights = load_checkpoint(checkpoint, loop.model, loop.optimizer)
+        loop.epoch, loop.batch, loop.step = state["epoch"], state["batch"], state["step"]
+        self.history = state["history"]
+        self.best = Best(state["best_value"], state["best_epoch"], weights)
+        # Steps after the checkpoint are done again; their records are written again.
+        kept = [
+            line
+            for line in (self.folder / "steps.jsonl").read_text().splitlines()
+            if json.loads(line)["step"] < loop.step
+        ]
+        write_bytes(self.folder / "steps.jsonl", "".join(f"{line}\n" for line in kept).encode())
+
+    def _save(self, loop: Loop) -> None:
+        with (self.folder / "steps.jsonl").open("a") as file:
+            file.writelines(self._pending)
+        self._pending.clear()
+        state = {
+            "epoch": loop.epoch, "batch": loop.batch, "step": loop.step, "history": self.history,
+            "best_value": self.best.value, "best_epoch": self.best.epoch, "config": self.config.to_dict(),
+            "store": self.store.manifest["fingerprint"],
+        }  # fmt: skip
+        save_checkpoint(self.folder / "checkpoints", state, loop.model, self.best.weights, loop.optimizer)
+
+    # --- the loop ---------------------------------------------------------------------------------------------------
+
+    def _loop(self, loop: Loop, catalogue: Catalogue, progress: Progress) -> None:
+        settings = self.config.training
+        with progress.bar("training", settings.epochs * loop.batches_an_epoch, done=loop.step, unit="steps") as bar:
+
+            def after_step(record: StepRecord) -> None:
+                self._pending.append(json.dumps(record) + "\n")
+                bar.advance(f"epoch {loop.epoch + 1}, loss {record['loss']:.3f}")
+                if loop.step % settings.checkpoint_steps == 0 and loop.batch < loop.batches_an_epoch:
+                    self._save(loop)
+
+            while loop.epoch < settings.epochs and loop.epoch - self.best.epoch <= settings.patience:
+                loop.run_epoch(after_step)
+                self._validate(loop, catalogue)
+                bar.say(
+                    f"epoch {loop.epoch}: validation {settings.monitor} {self.history[-1][settings.monitor]:.4f}"
+                    + (" (best)" if self.best.epoch == loop.epoch - 1 else "")
+                )
+                self._save(loop)
+
+    def _validate(self, loop: Loop, catalogue: Catalogue) -> None:
+        """Judge the model on the validation part, over the full catalogue; keep its weights if they are the best."""
+        monitor = self.config.training.monitor
+        split = Split("time", self.validation_from, self.test_from)
+        k = int(monitor.split("@")[1])
+        metrics = evaluate(
+            recommender_of(loop.model, catalogue, self.config), self.store, split, ks=(k,), baselines=False
+        )
+        figures = {name: value for name, value in metrics.items() if name.endswith(f"@{k}")}
+        self.history.append({"epoch": loop.epoch, "step": loop.step, **figures})
+        if metrics[monitor] > self.best.value:
+            weights = {name: tensor.detach().clone() for name, tensor in loop.model.state_dict().items()}
+            self.best = Best(metrics[monitor], loop.epoch - 1, weights)

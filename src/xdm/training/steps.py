@@ -1,0 +1,82 @@
+"""One training step: sampling, loss, gradient. Everything random in it is drawn from (seed, step) alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xdm.data.batches import Batch
+from xdm.models.registry import RetrievalModel
+from xdm.objectives.softmax import full_softmax, log_expected_count, log_uniform_sample, readout, sampled_softmax
+from xdm.objectives.triplet import triplet
+from xdm.training.config import ObjectiveConfig
+
+
+@dataclass(frozen=True)
+class Losses:
+    """``total = softmax + metric_weight * metric``; scalars with gradient."""
+
+    total: Tensor
+    softmax: Tensor
+    metric: Tensor
+
+
+def seed_step(seed: int, step: int) -> np.random.Generator:
+    """Seed torch (dropout) for this step and return the generator of its samples.
+
+    A run that goes on from a checkpoint needs no saved random state: step s draws the same numbers in any process.
+    """
+    torch.manual_seed(np.random.SeedSequence([seed, step, 0]).generate_state(1, np.uint64).item() >> 1)
+    return np.random.default_rng([seed, step, 1])
+
+
+def losses(
+    model: RetrievalModel, batch: Batch, labels: Tensor, config: ObjectiveConfig, rng: np.random.Generator
+) -> Losses:
+    """The losses of one batch of tensors; ``labels`` int64 ``[P]``."""
+    queries = model(batch)
+    label_vectors = model.vectors(labels)  # [P, d]
+    query = readout(queries.query, label_vectors)
+    n = model.sizes.n_candidates
+    if config.name == "softmax" or 2 * config.negatives >= n:
+        softmax = full_softmax(query, labels, model.item_vectors())
+    else:
+        sample = log_uniform_sample(rng, n, config.negatives)
+        items = torch.from_numpy(sample.items)
+
+        def log_expected(which: np.ndarray) -> Tensor:
+            return torch.from_numpy(log_expected_count(which, n, sample.draws).astype(np.float32))
+
+        softmax = sampled_softmax(
+            query, labels, label_vectors, items, model.vectors(items),
+            log_expected(labels.numpy()), log_expected(sample.items),
+        )  # fmt: skip
+    metric = torch.zeros(())
+    if queries.unclicked is not None and queries.has_unclicked is not None and config.metric != "none":
+        clicked = readout(queries.clicked, label_vectors)
+        metric = triplet(clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric)
+    return Losses(softmax + config.metric_weight * metric, softmax, metric)
+
+
+def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
+    """The order of the rows in one epoch, ``[rows]``: shuffled, then batches of sessions of like length.
+
+    Rows are sorted by length within pools of 50 batches, and the batches shuffled again: little padding, and which
+    rows meet in a batch still changes from epoch to epoch.
+    """
+    rng = np.random.default_rng([seed, epoch, 2])
+    order = rng.permutation(len(lengths))
+    pool = 50 * batch_size
+    batches: list[np.ndarray] = []
+    for begin in range(0, len(order), pool):
+        rows = order[begin : begin + pool]
+        rows = rows[np.argsort(lengths[rows], kind="stable")]
+        batches += [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+    # The short batch of the last pool goes last, so that every other one is full and batch b is rows[b * size:].
+    full = [rows for rows in batches if len(rows) == batch_size]
+    rest = [rows for rows in batches if len(rows) < batch_size]
+    mixed = [full[b] for b in rng.permutation(len(full))]
+    return np.concatenate([*mixed, *rest]) if batches else order
