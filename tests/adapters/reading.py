@@ -28,6 +28,16 @@ def assert_rows_are_numbered(batches: list[SourceBatch]) -> None:
         seen[batch.name] = seen.get(batch.name, 0) + batch.table.num_rows
 
 
+def assert_size_is_near(source: LogSource, rows: int) -> None:
+    """The size before reading is an estimate; progress never goes back and ends near 1."""
+    assert source.size is not None
+    assert abs(source.size - rows) <= max(1, rows // 20)
+    fractions = [batch.fraction for batch in source.batches()]
+    assert None not in fractions
+    assert fractions == sorted(fractions)
+    assert 0.9 < fractions[-1] <= 1
+
+
 def assert_fingerprint(source: LogSource, root: Path, names: list[str]) -> None:
     expected = [
         {

@@ -196,6 +196,19 @@ def test_the_test_split_has_no_clicks(tmp_path: Path) -> None:
         open_log("ebnerd", tmp_path / "test")
 
 
+@pytest.mark.parametrize("name", ["train/behaviors.parquet", "train/history.parquet", "articles.parquet"])
+def test_a_broken_file_is_named(folder: Path, name: str) -> None:
+    (folder / name).write_bytes((folder / name).read_bytes()[:200])
+
+    def read_all() -> None:
+        source = open_log("ebnerd", folder)
+        rows_of(source)
+        _ = source.items
+
+    with pytest.raises(LogError, match=f"{name} cannot be read"):
+        read_all()
+
+
 few_articles = st.lists(st.integers(1, 6), max_size=6)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.adapters.reading import assert_fingerprint, open_log, rows_of
+from tests.adapters.reading import assert_fingerprint, assert_size_is_near, open_log, rows_of
 from xdm.schema import LogError
 
 LOG_HEADER = (
@@ -93,6 +93,10 @@ def test_exposures_of_all_logs_in_order(folder: Path) -> None:
     assert rows_of(open_log("kuairand", folder / "data")) == expected
 
 
+def test_size_is_estimated_before_reading(folder: Path) -> None:
+    assert_size_is_near(open_log("kuairand", folder), 3 * 50)
+
+
 def test_items(folder: Path) -> None:
     items = open_log("kuairand", folder).items
     assert items is not None
@@ -135,7 +139,7 @@ def test_a_log_without_a_column_is_refused(folder: Path) -> None:
     header = tuple(name for name in LOG_HEADER if name != "is_click")
     rows = [{name: row[name] for name in header} for row in log_rows(0, 3)]
     write_csv(folder / "data" / LOGS[1], header, rows)
-    with pytest.raises(LogError, match=r"log_standard_4_22_to_5_08_pure\.csv has no column.*is_click"):
+    with pytest.raises(LogError, match=r"log_standard_4_22_to_5_08_pure\.csv lacks a column.*is_click"):
         rows_of(open_log("kuairand", folder))
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.adapters.reading import assert_fingerprint, open_log, rows_of
+from tests.adapters.reading import assert_fingerprint, assert_size_is_near, open_log, rows_of
 from xdm.schema import LogError
 
 TRAIN = [
@@ -56,6 +56,11 @@ def test_exposures_of_both_splits_train_first(folder: Path) -> None:
     assert rows == oracle(TRAIN + DEV)
     assert rows[0]["timestamp"] == 1_573_463_158  # 2019-11-11 09:05:58 UTC
     assert rows[5]["timestamp"] == 1_573_689_669  # 12:01:09 AM is one minute past midnight
+
+
+def test_size_is_estimated_before_reading(tmp_path: Path) -> None:
+    write_split(tmp_path, TRAIN * 50_000, NEWS)
+    assert_size_is_near(open_log("mind", tmp_path), 6 * 50_000)
 
 
 def test_history_is_left_out_and_counted(folder: Path) -> None:

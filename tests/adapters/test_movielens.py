@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.adapters.reading import assert_fingerprint, open_log, rows_of
+from tests.adapters.reading import assert_fingerprint, assert_size_is_near, open_log, rows_of
 from xdm.schema import LogError
 
 RATINGS = [(196, 242, 3, 881250949), (186, 302, 3, 891717742), (196, 1, 5, 881250949)]
@@ -51,6 +51,11 @@ LAYOUTS = {"100k": write_100k, "dat": write_dat, "csv": write_csv}
 def test_every_rating_is_a_click(tmp_path: Path, layout: str) -> None:
     LAYOUTS[layout](tmp_path)
     assert rows_of(open_log("movielens", tmp_path)) == CLICKS
+
+
+def test_size_is_estimated_before_reading(tmp_path: Path) -> None:
+    (tmp_path / "u.data").write_text("".join(f"{user}\t242\t3\t881250949\n" for user in range(100, 200_000)))
+    assert_size_is_near(open_log("movielens", tmp_path), 199_900)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)

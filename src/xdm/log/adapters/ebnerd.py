@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from xdm.log.adapters.published import PublishedLog, wrong_layout
+from xdm.log.adapters.published import PublishedLog, reading, wrong_layout
 from xdm.schema import CLICKED, DWELL, ITEM_ID, POSITION, SESSION_ID, TIMESTAMP, USER_ID, LogError
 
 BEHAVIORS, HISTORY, ARTICLES = "behaviors.parquet", "history.parquet", "articles.parquet"
@@ -52,7 +52,8 @@ def open_source(path: Path) -> EbnerdLog:
         wanted = f"train/{BEHAVIORS}, validation/{BEHAVIORS} (and {ARTICLES}), or {BEHAVIORS} of one split"
         raise wrong_layout("EB-NeRD", path, wanted)
     for log in logs:
-        missing = [name for name in COLUMNS if name not in pq.read_schema(log).names]
+        with reading(log):
+            missing = [name for name in COLUMNS if name not in pq.read_schema(log).names]
         if missing:
             raise LogError(
                 f"{log} has no column {', '.join(missing)}: a log needs a split with clicks (the published test split "
@@ -70,12 +71,15 @@ class EbnerdLog(PublishedLog):
         return sum(_values_in_view(pq.read_metadata(path)) for path in self.logs)
 
     def read(self, path: Path) -> Iterator[pa.RecordBatch]:
-        for impressions in pq.ParquetFile(path).iter_batches(IMPRESSIONS_AT_ONCE, columns=list(COLUMNS)):
-            yield explode(impressions)
+        with reading(path), pq.ParquetFile(path) as file:
+            for impressions in file.iter_batches(IMPRESSIONS_AT_ONCE, columns=list(COLUMNS)):
+                yield explode(impressions)
         history = path.with_name(HISTORY)
         if history.exists():
-            clicks = pc.sum(pc.list_value_length(pq.read_table(history, columns=["article_id_fixed"]).column(0)))
-            self.leave_out(f"clicks in {HISTORY} (before the split, without exposures)", clicks.as_py() or 0)
+            with reading(history):
+                lists = pq.read_table(history, columns=["article_id_fixed"]).column(0)
+            clicks = pc.sum(pc.list_value_length(lists)).as_py() or 0
+            self.leave_out(f"clicks in {HISTORY} (before the split, without exposures)", clicks)
 
     @property
     def items(self) -> pa.Table | None:
@@ -155,14 +159,16 @@ def explode(impressions: pa.RecordBatch) -> pa.RecordBatch:
 
 def read_articles(path: Path) -> pa.Table:
     """``item_id`` and the categorical columns of ``articles.parquet``; of lists (subcategory, topics) the first."""
-    names = pq.read_schema(path).names
+    with reading(path):
+        names = pq.read_schema(path).names
     category = "category_str" if "category_str" in names else "category"
     wanted = {
         "category": category, "subcategory": "subcategory", "topic": "topics",
         "article_type": "article_type", "premium": "premium", "sentiment_label": "sentiment_label",
     }  # fmt: skip
     wanted = {name: source for name, source in wanted.items() if source in names}
-    table = pq.read_table(path, columns=["article_id", *wanted.values()])
+    with reading(path):
+        table = pq.read_table(path, columns=["article_id", *wanted.values()])
     columns = {ITEM_ID: table["article_id"].cast(pa.int64())}
     for name, source in wanted.items():
         column = table[source]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from xdm.log.source import SourceBatch
 from xdm.schema import LogError
 
 BLOCK_BYTES = 8 << 20  # of delimited text read at once: some 100,000 rows, and tens of MB in memory
+SAMPLE_BYTES = 1 << 20  # of a log file, from which its number of rows is estimated
 
 
 class PublishedLog(ABC):
@@ -36,8 +38,18 @@ class PublishedLog(ABC):
         """The exposures of one log file, in its order; the same schema for every file."""
 
     @property
-    def size(self) -> int | None:
-        return None
+    def size(self) -> int:
+        """The number of exposures, estimated from the beginning of each file."""
+        return sum(self._estimated_rows(path) for path in self.logs)
+
+    def rows_in(self, text: bytes) -> int:
+        """The number of exposures in a piece of a log file."""
+        return text.count(b"\n")
+
+    def _estimated_rows(self, path: Path) -> int:
+        with path.open("rb") as file:
+            sample = file.read(SAMPLE_BYTES)
+        return round(self.rows_in(sample) * path.stat().st_size / max(1, len(sample)))
 
     @property
     def items(self) -> pa.Table | None:
@@ -50,10 +62,12 @@ class PublishedLog(ABC):
     def batches(self) -> Iterator[SourceBatch]:
         """The exposures of all files. Rows are numbered by exposure: an impression of ten items makes ten rows."""
         self.left_out = {}
+        size, done = max(1, self.size), 0
         for path in self.logs:
             first_row = 1
             for batch in self.read(path):
-                yield SourceBatch(self.name_of(path), first_row, batch)
+                done += batch.num_rows
+                yield SourceBatch(self.name_of(path), first_row, batch, fraction=min(1.0, done / size))
                 first_row += batch.num_rows
 
     def fingerprint(self) -> list[dict[str, Any]]:
@@ -80,6 +94,17 @@ def wrong_layout(name: str, path: Path, wanted: str) -> LogError:
     )
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what Arrow says of a file that is broken or of another shape into a `LogError`."""
+    try:
+        yield
+    except KeyError as error:
+        raise LogError(f"{path} lacks a column: {error.args[0]}; compare the file with the published one") from None
+    except (pa.ArrowException, OSError) as error:
+        raise LogError(f"{path} cannot be read: {error}; compare the file with the published one") from None
+
+
 def read_delimited(
     path: Path,
     columns: dict[str, pa.DataType],
@@ -95,7 +120,7 @@ def read_delimited(
     Raises:
         LogError: a column is missing or a row cannot be read.
     """
-    try:
+    with reading(path):
         yield from csv.open_csv(
             path,
             read_options=csv.ReadOptions(block_size=BLOCK_BYTES, column_names=list(header) if header else None),
@@ -104,10 +129,6 @@ def read_delimited(
                 column_types=columns, include_columns=list(columns), strings_can_be_null=True, null_values=[""]
             ),
         )
-    except KeyError as error:
-        raise LogError(f"{path} has no column {error.args[0]}; it needs {', '.join(columns)}") from None
-    except pa.ArrowInvalid as error:
-        raise LogError(f"{path} cannot be read: {error}; compare the file with the published one") from None
 
 
 def read_delimited_table(path: Path, columns: dict[str, pa.DataType], **options: Any) -> pa.Table:
