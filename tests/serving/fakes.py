@@ -73,7 +73,11 @@ def write_store(
         np.save(folder / "time.npy", np.array([row[2] for row in mine], np.int64))
         np.save(folder / "clicked.npy", np.array([row[3] for row in mine], np.bool_))
         np.save(folder / "session.npy", np.array([row[4] for row in mine], np.int32))
-    write_entities(path / "items.arrow", pa.table({"item_id": pa.array(items)}))
+    counts = {
+        "clicks": [sum(row[1] == item and row[3] for row in rows) for item in items],
+        "exposures": [sum(row[1] == item for row in rows) for item in items],
+    }
+    write_entities(path / "items.arrow", pa.table({"item_id": pa.array(items), **counts}))
     write_entities(path / "users.arrow", pa.table({"user_id": pa.array(users)}))
     manifest = {
         "format": FORMAT,
@@ -83,6 +87,7 @@ def write_store(
         "first_timestamp": min(row[2] for row in rows),
         "last_timestamp": max(row[2] for row in rows),
         "has_sessions": True,
+        "fingerprint": "written by hand",
     }
     (path / "manifest.json").write_text(json.dumps(manifest))
     return path

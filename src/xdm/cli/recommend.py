@@ -12,8 +12,6 @@ import click
 from xdm.schema import PADDING, TIME_LIMIT, UsageError
 
 if TYPE_CHECKING:
-    from rich.progress import Progress
-
     from xdm.serving.messages import InlineEvent, RecommendAnswer
     from xdm.serving.service import Service
 
@@ -116,6 +114,7 @@ def _recommend_all(
     bundle: Path, store: Path, out: Path, at: int | None, k: int, exclude_clicked: bool, overwrite: bool, as_json: bool
 ) -> None:
     from xdm.bundle.reading import load_recommender
+    from xdm.console import Progress
     from xdm.log.store import Store
     from xdm.serving.bulk import check_out, recommend_all
     from xdm.serving.history import History
@@ -125,8 +124,7 @@ def _recommend_all(
     recommender = load_recommender(bundle)
     history = History(opened, recommender.catalogue)
     at = history.next_second if at is None else at
-    with _progress() as progress:
-        task = progress.add_task("users", total=len(opened.users))
+    with Progress().bar("recommending", len(opened.users), unit="users") as bar:
         rows = recommend_all(
             recommender,
             history,
@@ -135,36 +133,12 @@ def _recommend_all(
             k=k,
             exclude_clicked=exclude_clicked,
             overwrite=overwrite,
-            progress=lambda users: progress.advance(task, users),
+            progress=lambda users: bar.advance(by=users),
         )
     if as_json:
         click.echo(json.dumps({"out": str(out), "users": len(opened.users), "rows": rows, "timestamp": at}))
     else:
         click.echo(f"{rows:,} rows for {len(opened.users):,} users at {at}: {out}")
-
-
-def _progress() -> Progress:
-    """A bar on standard error with a rate and an estimate."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        ProgressColumn,
-        Task,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-    from rich.text import Text
-
-    class Rate(ProgressColumn):
-        def render(self, task: Task) -> Text:
-            return Text(f"{task.speed or 0:,.0f}/s")
-
-    name = TextColumn("{task.description}")
-    return Progress(
-        name, BarColumn(), MofNCompleteColumn(), Rate(), TimeRemainingColumn(), console=Console(stderr=True)
-    )
 
 
 def _print_answer(answer: RecommendAnswer) -> None:

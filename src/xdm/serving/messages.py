@@ -102,7 +102,7 @@ class RecommendAnswer(BaseModel):
 
     user_id: str | int | None
     timestamp: int = Field(description="the question's time")
-    source: str = Field(description='"model", or "popular" where nothing is known of the user')
+    source: str = Field(description='"model", or "popular" where no click of the user is known')
     items: list[ScoredItem]
     unknown_items: int = Field(description="events skipped, and ids of `exclude`, whose item this model does not know")
     events_seen: int = Field(description="events before the question's time that the model was given")

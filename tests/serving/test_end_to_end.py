@@ -1,0 +1,163 @@
+"""The real command on a really trained bundle: events in, other recommendations out, through kill -9 and SIGTERM."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.serving.fakes import write_store
+from xdm.bundle.reading import load_recommender
+from xdm.log.store import Store
+from xdm.retrieval.types import Points
+
+ITEMS = [f"item {number}" for number in range(40)]
+START = 1_700_000_000
+
+
+def simulated_rows() -> list[tuple[str, str, int, bool, int]]:
+    """Even users click even items and skip odd ones, and the other way round; a session every other hour."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for user in range(40):
+        for session in range(8):
+            for step in range(6):
+                item = int(rng.zipf(1.3)) % 40
+                time = START + session * 7200 + step * 30 + user
+                rows.append((f"u{user}", ITEMS[item], time, item % 2 == user % 2, -1))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Path:
+    return write_store(tmp_path_factory.mktemp("served") / "store", simulated_rows(), ITEMS)
+
+
+@pytest.fixture(scope="module")
+def bundle(store) -> Path:
+    from xdm.training.config import load_config
+    from xdm.training.run import Run
+
+    settings = ["training.epochs=2", "training.batch_size=16", "training.threads=1"]
+    Run(Store(store), load_config("xdm", None, settings), store.with_name("bundle")).train()
+    return store.with_name("bundle")
+
+
+@contextmanager
+def served(*arguments: object) -> Iterator[tuple[subprocess.Popen, httpx.Client]]:
+    """A running `xdm serve`, and a client that knows its address."""
+    command = [sys.executable, "-m", "xdm", "serve", *map(str, arguments), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stderr is not None
+            first = process.stdout.readline()
+            found = re.search(r"http://\S+", first)
+            assert found, first + process.stderr.read()
+            with httpx.Client(base_url=found[0], timeout=30) as client:
+                yield process, client
+        finally:
+            process.kill()
+
+
+def ask(client: httpx.Client, **question) -> dict:
+    response = client.post("/v1/recommend", json={"timestamp": START + 10**6, "k": 10} | question)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def test_events_change_the_answers_and_outlive_kill_9(bundle, store, tmp_path):
+    serve = (bundle, "--state", tmp_path / "s.sqlite", "--history", store)
+    events = [
+        {"event_id": n, "user_id": "new", "item_id": ITEMS[n], "timestamp": START + 10**5 + n, "clicked": n % 2 == 0}
+        for n in range(1, 7)
+    ]
+    with served(*serve) as (process, client):
+        popular, known = ask(client, user_id="new"), ask(client, user_id="u3")
+        assert (popular["source"], known["source"]) == ("popular", "model")
+        assert client.post("/v1/events", json={"events": events[:3]}).json()["accepted"] == 3
+        half = ask(client, user_id="new")
+        assert client.post("/v1/events", json={"events": events[3:]}).json()["accepted"] == 3
+        full = ask(client, user_id="new")
+        assert (half["source"], half["events_seen"], full["events_seen"]) == ("model", 3, 6)
+        assert len({json.dumps(answer["items"]) for answer in (popular, half, full)}) == 3
+        process.send_signal(signal.SIGKILL)
+        process.wait(timeout=10)
+    with served(*serve) as (process, client):
+        assert client.get("/health").json()["events_stored"] == 6
+        assert ask(client, user_id="new") == full
+        assert client.post("/v1/events", json={"events": events}).json() == {
+            "accepted": 0,
+            "duplicates": 6,
+            "unknown_items": 0,
+        }
+        inline = [{name: event[name] for name in ("item_id", "timestamp", "clicked")} for event in events]
+        assert ask(client, user_id="someone else", events=inline)["items"] == full["items"]
+        assert ask(client, user_id="u3") == known
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=20) == 0
+        assert process.stdout.read().endswith("stopped\n")
+        assert process.stderr.read() == ""
+
+
+def test_the_service_and_the_command_line_say_what_the_bundle_says(bundle, store, tmp_path):
+    recommender, opened = load_recommender(bundle), Store(store)
+    user = opened.users.vocabulary.index("u7")
+    mapping = np.concatenate([[0], recommender.catalogue.indices(opened.items.vocabulary.ids)])
+    events = opened.user_events(user).in_catalogue(mapping)
+    at = START + 3 * 7200
+    points = Points(events, np.array([0]), np.array([recommender.users.index("u7")], np.int32), np.array([at]))
+    expected = recommender.catalogue.external_list(recommender.top_k(points, 10).items[0])
+
+    command = [sys.executable, "-m", "xdm", "recommend", bundle, store, "--user", "u7", "--at", str(at), "--k", "10"]
+    printed = json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True).stdout)
+    assert [item["item_id"] for item in printed["items"]] == expected
+    with served(bundle, "--state", tmp_path / "s.sqlite", "--history", store) as (process, client):
+        assert ask(client, user_id="u7", timestamp=at) == printed
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+
+
+NO_TORCH = """
+import sys
+from fastapi.testclient import TestClient
+from xdm.bundle.reading import load_recommender
+from xdm.serving.app import create_app
+from xdm.serving.service import Service, model_info
+recommender = load_recommender(sys.argv[1])
+client = TestClient(create_app(Service(recommender, model=model_info(recommender.manifest))))
+event = {"item_id": "item 1", "timestamp": 5, "clicked": True}
+answer = client.post("/v1/recommend", json={"user_id": "u1", "events": [event]})
+print(answer.status_code, answer.json()["source"], "torch" in sys.modules)
+"""
+
+
+def test_an_answer_takes_no_torch(bundle):
+    ran = subprocess.run([sys.executable, "-c", NO_TORCH, str(bundle)], capture_output=True, text=True, check=True)
+    assert ran.stdout.split() == ["200", "model", "False"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--host", "0.0.0.0"], "--allow-public"),
+        (["--history", "no such store"], "no manifest.json"),
+        (["--state", "/"], "directory"),
+    ],
+)
+def test_wrong_use_ends_with_one_message_and_exit_code_2(bundle, tmp_path, options, message):
+    command = [sys.executable, "-m", "xdm", "serve", str(bundle), "--port", "0", *options]
+    ran = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=60)
+    assert (ran.returncode, ran.stdout) == (2, "")
+    assert message in ran.stderr
+    assert "Traceback" not in ran.stderr
+    assert list(tmp_path.iterdir()) == []
