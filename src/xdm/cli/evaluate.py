@@ -1,0 +1,158 @@
+"""`xdm evaluate`: a bundle judged on a store over the full catalogue, with both baselines beside it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from xdm.schema import BundleError, UsageError
+
+if TYPE_CHECKING:
+    from xdm.evaluation.splits import Split
+
+PROTOCOLS = ("time", "each-click", "last-click", "sdm")
+
+
+@click.command()
+@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("store", type=click.Path(path_type=Path))
+@click.option("--k", "ks", multiple=True, default=(20, 50, 100), show_default=True, type=click.IntRange(1, 10_000),
+              help="Length of the lists; may be given several times.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json and the per-user records.")
+@click.option("--part", default="test", show_default=True, type=click.Choice(["test", "validation"]),
+              help="Which part of the bundle's own split.")  # fmt: skip
+@click.option("--protocol", type=click.Choice(PROTOCOLS), help="What is asked, and when.  [default: the bundle's]")
+@click.option("--cut-off", help="Where the clicks asked for begin: seconds, ISO time (UTC) or 1d before the log's end.")
+@click.option("--until", help="Where they end (not included), written likewise.")
+@click.option("--exclude-seen", is_flag=True, help="Never recommend what the user clicked before.")
+@click.option("--recent-window", default="1d", show_default=True, help="Window of the recent-popularity baseline.")
+@click.option("--overwrite", is_flag=True, help="Replace --out if it holds earlier results.")
+@click.option("--json", "as_json", is_flag=True, help="Print what metrics.json holds instead of a table.")
+def evaluate(
+    bundle: Path,
+    store: Path,
+    ks: tuple[int, ...],
+    out: Path | None,
+    part: str,
+    protocol: str | None,
+    cut_off: str | None,
+    until: str | None,
+    exclude_seen: bool,
+    recent_window: str,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Judge the model in BUNDLE on the clicks of STORE that it was not trained on.
+
+    \b
+    xdm evaluate bundle store
+    xdm evaluate bundle store --out results --k 10 --k 50
+    xdm evaluate bundle store --cut-off 6h --protocol each-click
+    """
+    from xdm.bundle.reading import load_recommender
+    from xdm.evaluation import running
+    from xdm.evaluation.splits import parse_duration
+    from xdm.log.store import Store
+
+    opened, window = Store(store), parse_duration(recent_window)
+    recommender = load_recommender(bundle)
+    split = choose_split(bundle, recommender.manifest, opened.time_range[1] + 1, part, protocol, cut_off, until)
+    with progress_bar("questions") as progress:
+        metrics = running.evaluate(
+            recommender, opened, split, ks, out,
+            exclude_seen=exclude_seen, progress=progress, recent_window=window, overwrite=overwrite,
+        )  # fmt: skip
+    if as_json:
+        click.echo(json.dumps(metrics, indent=2))
+    else:
+        print_metrics(str(recommender.manifest["model"]), metrics, tuple(sorted(set(ks))))
+        if out is not None:
+            click.echo(f"records of every question: {out}")
+
+
+def choose_split(
+    bundle: Path, manifest: dict[str, Any], end: int, part: str, protocol: str | None, cut_off: str | None, until: str | None
+) -> Split:
+    """The split that is asked for; ``end`` is one second after the store's last event.
+
+    Raises:
+        BundleError: the manifest names no split.
+        UsageError: a split with clicks that the bundle may have been trained on.
+    """
+    from xdm.evaluation.splits import LAST_CLICK, Split, parse_time
+
+    own = manifest.get("split")
+    if not isinstance(own, dict):
+        raise BundleError(f"the manifest of {bundle} names no split, so nobody knows what it was trained on; train it again")
+    protocol = protocol or own.get("protocol", "time")
+    if own.get("protocol") == LAST_CLICK:
+        if protocol != LAST_CLICK or cut_off or until:
+            raise UsageError(
+                f"{bundle} was trained on all but the last clicks of every user, whatever their time; it can only be "
+                "evaluated with --protocol last-click, without --cut-off and --until"
+            )
+        nth_last = 1 if part == "test" else 2
+        return Split(LAST_CLICK, int(own["validation_from"]), int(own["until"]), nth_last)
+    first, last = ("test_from", "until") if part == "test" else ("validation_from", "test_from")
+    chosen_from = parse_time(cut_off, end) if cut_off else int(own[first])
+    if chosen_from < int(own["validation_from"]):
+        raise UsageError(
+            f"{bundle} was trained on clicks up to {own['validation_from']}; with the cut-off {chosen_from} it would be "
+            "asked for clicks that it has learned: choose a later --cut-off, or train a bundle on an earlier period"
+        )
+    default_until = end if cut_off and part == "test" else int(own[last])
+    return Split(protocol, chosen_from, parse_time(until, end) if until else default_until)
+
+
+@contextlib.contextmanager
+def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
+    """A bar on standard error with rate and remaining time; nothing where standard error is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task(unit, total=None, rate="")
+
+        def show(done: int, total: int) -> None:
+            elapsed = bar.tasks[0].elapsed or 0.0
+            bar.update(task, completed=done, total=total, rate=f"{done / elapsed:,.0f}/s" if elapsed else "")
+
+        yield show
+
+
+def print_metrics(name: str, metrics: dict[str, Any], ks: tuple[int, ...]) -> None:
+    """The model and the baselines side by side, a row for each metric at each K."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from xdm.evaluation.metrics import METRICS, column_name
+
+    split, columns = metrics["split"], {name: metrics} | metrics["baselines"]
+    answered = ", ".join(f"{count:,} by {source}" for source, count in metrics["answered_by"].items())
+    click.echo(
+        f"{metrics['questions']:,} questions about {metrics['users']:,} users, protocol {split['protocol']}, clicks of "
+        f"[{iso(split['cut_off'])}, {iso(split['until'])}); {metrics['users_left_out']:,} users left out; "
+        f"answered {answered}; {metrics['truth_items_known']:.1%} of the truth is in the catalogue"
+    )
+    table = Table("metric")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for metric in (*METRICS, "coverage", "popularity_percentile"):
+        for k in ks:
+            key = column_name(metric, k)
+            table.add_row(key, *(f"{values[key]:.4f}" for values in columns.values()), end_section=k == ks[-1])
+    Console().print(table)
+
+
+def iso(seconds: int) -> str:
+    """A time as ISO 8601 in UTC."""
+    from datetime import UTC, datetime
+
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

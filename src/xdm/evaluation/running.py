@@ -1,0 +1,138 @@
+"""Evaluation: every question of a split is put to a recommender and to the baselines, in bounded memory."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xdm.evaluation.baselines import Popularity, RecentPopularity, count_clicks
+from xdm.evaluation.judging import Judge
+from xdm.evaluation.metrics import popularity_percentiles
+from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE, RecordWriter
+from xdm.evaluation.splits import Split, questions, users_left_out
+from xdm.folders import check_replaceable, new_folder, write_json
+from xdm.log.store import Store
+from xdm.retrieval.types import Recommender
+from xdm.schema import DAY, UsageError
+
+Progress = Callable[[int, int], None]  # questions answered so far, questions in all
+
+
+def evaluate(
+    recommender: Recommender,
+    store: Store,
+    split: Split,
+    ks: tuple[int, ...] = (20, 50, 100),
+    out: Path | str | None = None,
+    baselines: bool = True,
+    exclude_seen: bool = False,
+    batch: int = 256,
+    progress: Progress | None = None,
+    recent_window: int = DAY,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Judge ``recommender`` over its full catalogue on the questions of ``split``; return what metrics.json holds.
+
+    ``ks`` are the list lengths; ``exclude_seen`` leaves out what the user clicked before the question; ``batch``
+    questions are asked at a time; ``recent_window`` (seconds) is that of the recent-popularity baseline. With ``out``
+    a folder appears there, whole or not at all: metrics.json, per_user.parquet, recommendations.parquet, and
+    for each baseline ``baselines/NAME`` with its own metrics.json and per_user.parquet.
+
+    Memory: one part of the store with its events in the recommender's catalogue, one batch of lists, a few arrays of
+    the catalogue's length, and what the recommender itself needs.
+
+    Raises:
+        UsageError: no question to ask, a wrong ``ks``, or an ``out`` that may not be written.
+    """
+    ks = tuple(sorted(set(ks)))
+    if not ks or ks[0] < 1 or batch < 1:
+        raise UsageError(f"every K and the batch must be at least 1, not {list(ks)} and {batch}")
+    if out is not None:
+        check_replaceable(out, overwrite=overwrite, marker=METRICS_FILE)
+    described = _describe(store, split, exclude_seen)
+    counts = count_clicks(store, split, recent_window)
+    judged: dict[str, Recommender] = {"": recommender}
+    if baselines:
+        judged["popularity"] = Popularity(store, counts)
+        judged["recent_popularity"] = RecentPopularity(store, counts)
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(new_folder(out, overwrite=overwrite, marker=METRICS_FILE)) if out else None
+        judges = _judges(judged, store, ks, popularity_percentiles(counts.clicks), folder, stack)
+        _ask_all(judges, store, split, exclude_seen, batch, described["questions"], progress)
+        metrics = described | judges[""].summary()
+        metrics["baselines"] = {name: judge.summary() for name, judge in judges.items() if name}
+        if baselines:
+            metrics["recent_window"] = recent_window
+        if folder is not None:
+            write_json(folder / METRICS_FILE, metrics)
+            for name, summary in metrics["baselines"].items():
+                write_json(_baseline_folder(folder, name) / METRICS_FILE, described | summary)
+    return metrics
+
+
+def _describe(store: Store, split: Split, exclude_seen: bool) -> dict[str, Any]:
+    """What is asked: the split and the counts of users and questions."""
+    users = n_questions = left_out = 0
+    for _, events in store.parts():
+        asked = questions(events, split)
+        users += len(np.unique(asked.row))
+        n_questions += len(asked.row)
+        left_out += users_left_out(events, split)
+    if not n_questions:
+        first, last = store.time_range
+        raise UsageError(
+            f"{store.path} has no click to ask for in [{split.cut_off}, {split.until}) under the protocol "
+            f"{split.protocol}; its log reaches from {first} to {last}: choose another --cut-off or --until"
+        )
+    return {
+        "split": split.described(),
+        "users": users,
+        "questions": n_questions,
+        "users_left_out": left_out,
+        "exclude_seen": exclude_seen,
+    }
+
+
+def _judges(
+    judged: dict[str, Recommender],
+    store: Store,
+    ks: tuple[int, ...],
+    percentiles: np.ndarray,
+    folder: Path | None,
+    stack: contextlib.ExitStack,
+) -> dict[str, Judge]:
+    """A judge for each recommender, with its files open in ``folder``; the model, named "", has its lists kept too."""
+    judges = {}
+    for name, recommender in judged.items():
+        per_user = lists = None
+        if folder is not None:
+            own_folder = _baseline_folder(folder, name) if name else folder
+            own_folder.mkdir(parents=True, exist_ok=True)
+            per_user = stack.enter_context(RecordWriter(own_folder / PER_USER_FILE))
+            lists = None if name else stack.enter_context(RecordWriter(own_folder / RECOMMENDATIONS_FILE))
+        judges[name] = Judge(recommender, store, ks, percentiles, per_user, lists)
+    return judges
+
+
+def _baseline_folder(folder: Path, name: str) -> Path:
+    return folder / "baselines" / name
+
+
+def _ask_all(
+    judges: dict[str, Judge],
+    store: Store,
+    split: Split,
+    exclude_seen: bool,
+    batch: int,
+    n_questions: int,
+    progress: Progress | None,
+) -> None:
+    report = None if progress is None else lambda answered: progress(answered, n_questions)
+    for first_user, events in store.parts():
+        asked = questions(events, split)
+        for name, judge in judges.items():
+            judge.ask(first_user, events, asked, exclude_seen, batch, None if name else report)
