@@ -28,5 +28,5 @@ METRICS = "metrics.json"
 STEPS = "steps.jsonl"
 
 # Inputs of the exported tower, in order: fields of `xdm.data.batches.Batch` at one point a row.
-TOWER_INPUTS = ("short", "short_length", "long", "user", "profile", "unclicked")
+TOWER_INPUTS = ("short", "short_length", "long", "user", "profile", "unclicked", "unclicked_of")
 TOWER_OUTPUT = "queries"

@@ -32,12 +32,19 @@ class PointTower(nn.Module):
         self.model = model
 
     def forward(
-        self, short: Tensor, short_length: Tensor, long: Tensor, user: Tensor, profile: Tensor, unclicked: Tensor
+        self,
+        short: Tensor,
+        short_length: Tensor,
+        long: Tensor,
+        user: Tensor,
+        profile: Tensor,
+        unclicked: Tensor,
+        unclicked_of: Tensor,
     ) -> Tensor:
         """Tensors as in `Batch`; queries ``[B, K, d]``."""
         rows = torch.arange(short.shape[0], device=short.device)
         batch = Batch(
-            short=short, short_length=short_length, long=long, user=user, profile=profile, unclicked=unclicked,
+            short=short, short_length=short_length, long=long, user=user, profile=profile, unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=rows, row=rows, position=short_length - 1, unclicked_row=rows,
         )  # fmt: skip
         return self.model(batch).query
@@ -60,10 +67,11 @@ def export_tower(model: RetrievalModel, path: Path) -> None:
     example = (
         torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([3, 1]),
         torch.ones((2, 1 + len(sizes.features), 2), dtype=torch.long), torch.zeros(2, dtype=torch.long),
-        torch.zeros((2, len(sizes.profile)), dtype=torch.long), torch.tensor([[1, 1, 1, 1], [0, 0, 0, 0]]),
+        torch.zeros((2, len(sizes.profile)), dtype=torch.long), torch.ones(3, dtype=torch.long), torch.zeros(3, dtype=torch.long),
     )  # fmt: skip
     axes = {name: {0: "batch"} for name in (*TOWER_INPUTS, TOWER_OUTPUT)}
-    axes["short"][1], axes["long"][2], axes["unclicked"][1] = "clicks", "long", "unclicked"
+    axes["short"][1], axes["long"][2] = "clicks", "long"
+    axes["unclicked"][0] = axes["unclicked_of"][0] = "unclicked"
     model.eval()
     with warnings.catch_warnings():
         # The tracing exporter takes 0.3 s where the newer one takes 10; its warnings concern exporters, not this graph,

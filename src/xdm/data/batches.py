@@ -9,13 +9,14 @@ from typing import Any
 import numba
 import numpy as np
 
-from xdm.behaviours.points import Behaviours
+from xdm.behaviours.points import Behaviours, take_lists
 
 
 @dataclass(frozen=True)
 class Batch:
     """What an encoder reads. B sessions, P points asked of them, U unclicked sequences; padding is 0, on the right.
 
+    Unclicked sequences are not padded: their lengths differ widely, up to 100, and work on padding would be most of it.
     A point is one question: the user's state after ``position[p] + 1`` clicks of session ``row[p]``, with the
     unclicked sequence ``unclicked_row[p]``. In training a session has as many points as labels; labels of one second
     share a position, because none of them may see another. At a point in time each row is one point, the last.
@@ -26,8 +27,9 @@ class Batch:
     long: Any  # [B, F, M] int64: per feature (item_id first) the codes of the long-term list, most recent first
     user: Any  # [B] int64: user index, 0 unknown
     profile: Any  # [B, fields] int64: profile codes, 0 unknown
-    unclicked: Any  # [U, R] int64: items of the unclicked sequence, oldest first
-    unclicked_owner: Any  # [U] int64: the session whose user it belongs to
+    unclicked: Any  # [N] int64: the items of all unclicked sequences, one sequence after the other, oldest first
+    unclicked_of: Any  # [N] int64: which sequence each of them belongs to, 0 <= u < U
+    unclicked_owner: Any  # [U] int64: the session whose user each sequence belongs to
     row: Any  # [P] int64
     position: Any  # [P] int64
     unclicked_row: Any  # [P] int64
@@ -54,6 +56,12 @@ def pad_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray, width:
     return out
 
 
+def flat_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The lists ``which`` one after the other: ``(values [N] int64, the list of each, 0 <= u < len(which), [N] int64)``."""
+    taken, flat = take_lists(offsets, values, which)
+    return flat.astype(np.int64), np.repeat(np.arange(len(which), dtype=np.int64), np.diff(taken))
+
+
 def short_lists(found: Behaviours, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The short-term sessions of ``points``: ``(items [P, longest] int64 padded with 0, lengths [P] int64)``."""
     begin, end = found.short[points, 0], found.short[points, 1]
@@ -77,8 +85,9 @@ def point_batch(found: Behaviours, points: np.ndarray, user: np.ndarray, profile
     """One row a point: the state at each of ``points`` (which all have a session). ``user`` ``[P]``, ``profile`` ``[P, fields]``."""
     short, length = short_lists(found, points)
     rows = np.arange(len(points), dtype=np.int64)
+    unclicked, unclicked_of = flat_lists(found.unclicked_offsets, found.unclicked_values, points)
     return Batch(
         short=short, short_length=length, long=long_lists(found, points), user=user.astype(np.int64),
-        profile=profile.astype(np.int64), unclicked=pad_lists(found.unclicked_offsets, found.unclicked_values, points),
+        profile=profile.astype(np.int64), unclicked=unclicked, unclicked_of=unclicked_of,
         unclicked_owner=rows, row=rows, position=length - 1, unclicked_row=rows,
     )  # fmt: skip

@@ -9,7 +9,7 @@ import numpy as np
 
 from xdm.behaviours.points import Behaviours, FeatureTable, behaviours, concatenate, join_lists
 from xdm.behaviours.rules import BehaviourRules
-from xdm.data.batches import Batch, long_lists, pad_lists, short_lists
+from xdm.data.batches import Batch, flat_lists, long_lists, short_lists
 from xdm.data.catalogue import Catalogue
 from xdm.data.labels import labels_of, own_sessions
 from xdm.data.profiles import profile_codes
@@ -110,9 +110,10 @@ class TrainingRows:
         last = points[ends - 1]  # the last point sees most of the session, the others a prefix of it
         short, length = short_lists(found, last)
         lists, owner, unclicked_row = np.unique(self._list_of[places], return_index=True, return_inverse=True)
+        unclicked, unclicked_of = flat_lists(*self._lists, lists)
         batch = Batch(
             short=short, short_length=length, long=long_lists(found, last), user=self._user[rows],
-            profile=self._profile[self._user[rows]], unclicked=pad_lists(*self._lists, lists),
+            profile=self._profile[self._user[rows]], unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=row[owner], row=row, position=found.short[points, 1] - found.short[points, 0] - 1,
             unclicked_row=unclicked_row.astype(np.int64),
         )  # fmt: skip

@@ -71,7 +71,9 @@ class RecurrentStack(nn.Module):
                     nn.init.orthogonal_(weight.data[gate * width : (gate + 1) * width])
             else:
                 nn.init.zeros_(weight)
-            if kind == "lstm" and "bias_ih" in name:  # the forget gate starts open; of torch's two biases one carries the 1
+            if (
+                kind == "lstm" and "bias_ih" in name
+            ):  # the forget gate starts open; of torch's two biases one carries the 1
                 weight.data[width : 2 * width] = 1.0
 
     def forward(self, x: Tensor) -> Tensor:

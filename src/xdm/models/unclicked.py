@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.inputs import ItemInputs, UserInputs
-from xdm.models.layers import SelfAttention, linear, masked_softmax
+from xdm.models.layers import linear
 
 
 class UnclickedConfig(BaseModel):
@@ -26,8 +26,6 @@ class UnclickedConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     enabled: bool = Field(False, description="whether the model reads the unclicked sequence")
-    self_attention: bool = Field(False, description="a self-attention block over the sequence before it is pooled")
-    heads: int = Field(4, ge=1, description="heads of that block")
     pooling: Literal["sum", "attention"] = Field(
         "sum", description="sum: each item weighs sigmoid(score), evidence adds up; attention: softmax, an average"
     )
@@ -69,7 +67,6 @@ class UnclickedExtension(nn.Module):
         d = encoder.width
         self.config = config
         self.item = linear(encoder.items.width, d)
-        self.block = SelfAttention(d, config.heads, config.dropout) if config.self_attention else None
         self.user_query = linear(encoder.users.width, d)
         self.confidence = linear(3 * d + encoder.users.width, d)
         # The branch starts almost closed: training begins at the encoder's own vector and opens it where it helps.
@@ -77,30 +74,42 @@ class UnclickedExtension(nn.Module):
         self.fuse = linear(2 * d if config.fusion == "gate" else d, d)
         self.dropout = nn.Dropout(config.dropout)
 
-    def represent(self, items: Tensor, inputs: Tensor, user: Tensor) -> Tensor:
-        """n: ``items`` ``[P, R]`` (0 padding), their ``inputs`` ``[P, R, d_in]``, ``user`` ``[P, d_u]``; ``[P, d]``."""
-        present = items != 0  # [P, R]
-        x = torch.tanh(self.item(inputs))  # [P, R, d]
-        if self.block is not None:
-            x = self.block(x, present[:, None].expand(-1, items.shape[1], -1))
-        query = torch.tanh(self.user_query(user))  # [P, d]
-        scores = (x @ query[:, :, None]).squeeze(-1) * x.shape[-1] ** -0.5  # [P, R]
+    def represent(self, inputs: Tensor, sequence: Tensor, user: Tensor) -> Tensor:
+        """n of every sequence, ``[U, d]``: ``inputs`` ``[N, d_in]`` of all items, ``sequence`` ``[N]`` to which each belongs,
+        ``user`` ``[U, d_u]`` whose sequence it is. An empty sequence gives zeros."""
+        x = torch.tanh(self.item(inputs))  # [N, d]
+        query = torch.tanh(self.user_query(user))  # [U, d]
+        scores = (x * query[sequence]).sum(-1, keepdim=True) * x.shape[-1] ** -0.5  # [N, 1], within ±sqrt(d)
         if self.config.pooling == "attention":
-            weights = masked_softmax(scores, present)
+            weights = scores.exp()  # bounded scores: no maximum need be taken off first
+            total = _sums(weights, sequence, user.shape[0])  # [U, 1]
+            weights = weights / total[sequence]
         else:
-            weights = torch.sigmoid(scores) * present.to(scores.dtype)
-        return (self.dropout(weights)[:, None] @ x).squeeze(1)  # [P, d]
+            weights = torch.sigmoid(scores)
+        return _sums(self.dropout(weights) * x, sequence, user.shape[0])
 
     def fusion(self, h: Tensor, n: Tensor, user: Tensor, present: Tensor) -> Tensor:
         """ẑ ``[P, K, d]`` from h ``[P, K, d]``, n ``[P, d]``, ``user`` ``[P, d_u]``; where ``present`` ``[P]`` is false, h itself."""
         n, user = n[:, None].expand_as(h), user[:, None].expand(-1, h.shape[1], -1)
         g = torch.sigmoid(self.confidence(torch.cat([h, n, h * n, user], dim=-1)))  # [P, K, d]
-        z = (1 - g) * h + g * self.fuse(torch.cat([h, n], dim=-1)) if self.config.fusion == "gate" else h - g * self.fuse(n)
+        z = (
+            (1 - g) * h + g * self.fuse(torch.cat([h, n], dim=-1))
+            if self.config.fusion == "gate"
+            else h - g * self.fuse(n)
+        )
         return torch.where(present[:, None, None], z, h)
 
     def forward(self, h: Tensor, encoder: Encoder, batch: Batch) -> Queries:
-        items = batch.unclicked  # [U, R]
         user = encoder.users(batch)  # [B, d_u]
-        n = self.represent(items, encoder.items(items), user[batch.unclicked_owner])[batch.unclicked_row]  # [P, d]
-        present = (items != 0).any(dim=1)[batch.unclicked_row]  # [P]
+        inputs = encoder.items(batch.unclicked)  # [N, d_in], the same tables as the clicked items'
+        owner = user[batch.unclicked_owner]  # [U, d_u]
+        n = self.represent(inputs, batch.unclicked_of, owner)[batch.unclicked_row]  # [P, d]
+        ones = torch.ones_like(batch.unclicked_of, dtype=h.dtype)[:, None]
+        present = (_sums(ones, batch.unclicked_of, owner.shape[0]) > 0)[batch.unclicked_row, 0]  # [P]
         return Queries(self.fusion(h, n, user[batch.row], present), h, n, present)
+
+
+def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
+    """``[groups, w]``: the sums of the rows of ``values`` ``[N, w]`` that belong to each group."""
+    total = torch.zeros((groups, values.shape[1]), dtype=values.dtype, device=values.device)
+    return total.scatter_add(0, group[:, None].expand(-1, values.shape[1]), values)
