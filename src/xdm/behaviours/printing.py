@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def _request(line: str, where: str) -> Request:
     return user_id, time
 
 
-def answer_all(store: Store, asked: Sequence[Request] | Iterator[Request], rules: BehaviourRules) -> Iterator[Answer]:
+def answer_all(store: Store, asked: Iterable[Request], rules: BehaviourRules) -> Iterator[Answer]:
     """The answers to ``asked``, in its order."""
     features = FeatureTable.of(len(store.items), store.items.features)
     block: list[Request] = []
@@ -124,10 +124,11 @@ def _only(events: Events, rows: np.ndarray) -> Events:
     """The events of the users ``rows``, one after the other, as a collection of their own (a user may occur twice)."""
     users = [events.of_user(int(row)) for row in rows]
     offsets = np.cumsum([0] + [len(user) for user in users]).astype(np.int64)
-    columns = [
-        np.concatenate([getattr(user, name) for user in users]) for name in ("item", "time", "clicked", "session")
-    ]
-    return Events(*columns, offsets)
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([getattr(user, name) for user in users])
+
+    return Events(column("item"), column("time"), column("clicked"), column("session"), offsets)
 
 
 def readable(answer: Answer) -> str:

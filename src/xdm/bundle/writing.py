@@ -44,7 +44,8 @@ class PointTower(nn.Module):
         """Tensors as in `Batch`; queries ``[B, K, d]``."""
         rows = torch.arange(short.shape[0], device=short.device)
         batch = Batch(
-            short=short, short_length=short_length, long=long, user=user, profile=profile, unclicked=unclicked, unclicked_of=unclicked_of,
+            short=short, short_length=short_length, long=long, user=user, profile=profile,
+            unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=rows, row=rows, position=short_length - 1, unclicked_row=rows,
         )  # fmt: skip
         return self.model(batch).query

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -46,7 +48,7 @@ def behaviours(
     if requests is not None:
         if at is not None:
             raise click.UsageError("--at goes with --user; with --requests every line has its own timestamp")
-        asked = read_requests(requests)
+        asked: Iterable[tuple[Any, int]] = read_requests(requests)
     else:
         end = opened.time_range[1] + 1
         asked = [(user_id, end if at is None else parse_time(at, end))]
