@@ -52,4 +52,6 @@ def _print(reference: str, found: list[Comparison], questions: int, users: int) 
         means = f"{row.reference_mean:.4f}", f"{row.mean:.4f}", f"{row.difference:+.4f}"
         interval = f"[{row.low:+.4f}, {row.high:+.4f}]"
         table.add_row(row.run, row.metric, *means, interval, f"{row.p:.4f}", f"{row.p_holm:.4f}")
-    Console().print(table)
+    console = Console()
+    # Piped output has no width of its own; 80 columns would break the numbers.
+    Console(width=None if console.is_terminal else 160).print(table)
