@@ -147,7 +147,7 @@ def print_metrics(name: str, metrics: dict[str, Any], ks: tuple[int, ...]) -> No
     for metric in (*METRICS, "coverage", "popularity_percentile"):
         for k in ks:
             key = column_name(metric, k)
-            table.add_row(key, *(f"{values[key]:.4f}" for values in columns.values()), end_section=k == ks[-1])
+            table.add_row(key, *(f"{values[key]:.4f}" for values in columns.values()), end_section=k == ks[-1] and len(ks) > 1)
     Console().print(table)
 
 
