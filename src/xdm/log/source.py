@@ -20,11 +20,27 @@ class SourceBatch:
     ``name`` is the file as messages show it, ``first_row`` the number of the first row of ``table`` in it (the first
     data row of a file is 1), ``table`` holds the columns as `xdm.schema` names them: the four required ones, the
     optional ones where the source has them. The schema is the same in every batch of a source.
+
+    The rest is for sources that have more to tell: ``broken`` are the rows among these that could not be read as rows,
+    ``(row number, text)`` each, rising; ``unknown_clicks`` the rows whose click expression came out as null and that
+    were taken for not clicked; ``fraction`` how much of the whole input has been read after this batch, 0 to 1.
     """
 
     name: str
     first_row: int
     table: pa.RecordBatch
+    broken: tuple[tuple[int, str], ...] = ()
+    unknown_clicks: int = 0
+    fraction: float | None = None
+
+    def row_number(self, position: int) -> int:
+        """The number in the file of the row at ``position`` of ``table``."""
+        number = self.first_row + position
+        for row, _ in self.broken:
+            if row > number:
+                break
+            number += 1
+        return number
 
 
 class LogSource(Protocol):
@@ -35,7 +51,7 @@ class LogSource(Protocol):
 
     @property
     def size(self) -> int | None:
-        """The number of rows, where it is known before reading (progress and the number of parts follow from it)."""
+        """The number of rows, where it is known or estimated before reading: the number of parts follows from it."""
         ...
 
     @property
