@@ -354,8 +354,9 @@ def _report(
 
 
 def _notes(source: LogSource, read: ReadLog, counts: Counts) -> list[str]:
-    """What was decided without being asked."""
-    notes = []
+    """What was decided without being asked, and what the source could not hand on."""
+    left_out: dict[str, int] = getattr(source, "left_out", {})
+    notes = [f"left out: {count:,} {what}" for what, count in left_out.items()]
     if isinstance(source, FileSource) and source.untyped and read.settings.id_type == "auto":
         notes.append("CSV has no types, so ids are text; --id-type integer makes them integers")
     if read.checker.naive_times:

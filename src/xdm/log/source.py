@@ -47,6 +47,8 @@ class LogSource(Protocol):
     """An exposure log that can be read from start to end.
 
     Values are checked by the reader of the batches, not by the source: it hands on nulls and nonsense as they are.
+    A source that cannot hand on all that its files hold may have an attribute ``left_out``: what, and how many of it
+    (``dict[str, int]``, complete when the batches have been read); `xdm prepare` reports it.
     """
 
     @property
