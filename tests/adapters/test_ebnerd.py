@@ -106,7 +106,7 @@ def oracle(impressions: list[dict[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "user_id": one["user_id"],
                     "item_id": item,
-                    "timestamp": int((one["impression_time"] - datetime(1970, 1, 1)).total_seconds()),
+                    "timestamp": one["impression_time"],
                     "clicked": item in clicked,
                     "session_id": one["session_id"],
                     "position": position,

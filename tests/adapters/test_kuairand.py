@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def oracle(row: dict[str, Any]) -> dict[str, Any]:
     return {
         "user_id": row["user_id"],
         "item_id": row["video_id"],
-        "timestamp": row["time_ms"] // 1000,
+        "timestamp": datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=row["time_ms"]),
         "clicked": row["is_click"] == 1,
         "action": done[0] if done else None,
         "dwell": float(np.float32(row["play_time_ms"] / 1000)),

@@ -42,10 +42,10 @@ def folder(tmp_path: Path) -> Path:
 def oracle(behaviors: list[tuple[str, ...]]) -> list[dict[str, Any]]:
     rows = []
     for _, user, text, _, impressions in behaviors:
-        time = datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p") - datetime(1970, 1, 1)
+        time = datetime.strptime(text, "%m/%d/%Y %I:%M:%S %p")
         for position, entry in enumerate(impressions.split(" "), start=1):
             item, _, label = entry.rpartition("-")
-            row = {"user_id": user, "item_id": item, "timestamp": int(time.total_seconds())}
+            row = {"user_id": user, "item_id": item, "timestamp": time}
             rows.append(row | {"clicked": label == "1", "position": position})
     return rows
 
@@ -54,8 +54,8 @@ def test_exposures_of_both_splits_train_first(folder: Path) -> None:
     source = open_log("mind", folder)
     rows = rows_of(source)
     assert rows == oracle(TRAIN + DEV)
-    assert rows[0]["timestamp"] == 1_573_463_158  # 2019-11-11 09:05:58 UTC
-    assert rows[5]["timestamp"] == 1_573_689_669  # 12:01:09 AM is one minute past midnight
+    assert rows[0]["timestamp"] == datetime(2019, 11, 11, 9, 5, 58)
+    assert rows[5]["timestamp"] == datetime(2019, 11, 14, 0, 1, 9)
 
 
 def test_size_is_estimated_before_reading(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
     [
         (USER_ID, pa.int64()),
         (ITEM_ID, pa.int64()),
-        (TIMESTAMP, pa.int64()),
+        (TIMESTAMP, pa.timestamp("us")),
         (CLICKED, pa.bool_()),
         (SESSION_ID, pa.int64()),
         (POSITION, pa.int32()),
@@ -147,7 +147,7 @@ def explode(impressions: pa.RecordBatch) -> pa.RecordBatch:
         [
             impression["user_id"].cast(pa.int64()),
             item,
-            impression["impression_time"].cast(pa.timestamp("s"), safe=False).cast(pa.int64()),
+            impression["impression_time"].cast(pa.timestamp("us")),
             pa.array(is_click),
             impression["session_id"].cast(pa.int64()),
             pa.array(position, pa.int32(), mask=position == 0),

@@ -32,11 +32,12 @@ USER_PROFILE = (
 )  # fmt: skip
 VIDEO_FEATURES = ("author_id", "video_type", "upload_type", "music_type")
 
+MILLISECONDS = pa.timestamp("ms", "UTC")
 SCHEMA = pa.schema(
     [
         (USER_ID, pa.int64()),
         (ITEM_ID, pa.int64()),
-        (TIMESTAMP, pa.int64()),
+        (TIMESTAMP, MILLISECONDS),
         (CLICKED, pa.bool_()),
         (ACTION, pa.string()),
         (DWELL, pa.float32()),
@@ -59,7 +60,7 @@ def open_source(path: Path) -> KuairandLog:
 
 
 class KuairandLog(PublishedLog):
-    """One exposure a row; ``time_ms`` is milliseconds, cut to the second; ``dwell`` is the play time in seconds."""
+    """One exposure a row; ``time_ms`` is milliseconds since 1970 UTC; ``dwell`` is the play time in seconds."""
 
     def read(self, path: Path) -> Iterator[pa.RecordBatch]:
         for batch in read_delimited(path, dict.fromkeys(NUMBERS, pa.int64())):
@@ -67,7 +68,7 @@ class KuairandLog(PublishedLog):
                 [
                     batch["user_id"],
                     batch["video_id"],
-                    pc.divide(batch["time_ms"], 1000),
+                    batch["time_ms"].cast(MILLISECONDS),
                     batch["is_click"].cast(pa.bool_()),
                     strongest_action(batch),
                     pc.divide(batch["play_time_ms"].cast(pa.float64()), 1000).cast(pa.float32()),

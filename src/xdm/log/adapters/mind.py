@@ -28,7 +28,7 @@ SCHEMA = pa.schema(
     [
         (USER_ID, pa.string()),
         (ITEM_ID, pa.string()),
-        (TIMESTAMP, pa.int64()),
+        (TIMESTAMP, pa.timestamp("s")),
         (CLICKED, pa.bool_()),
         (POSITION, pa.int32()),
     ]
@@ -55,7 +55,7 @@ def open_source(path: Path) -> MindLog:
 class MindLog(PublishedLog):
     """One exposure for each article of an impression, in its order; ``position`` counts from 1.
 
-    Times have no zone in the files and are taken as UTC. The clicks of the history field carry no time: they are left
+    Times have no zone in the files. The clicks of the history field carry no time: they are left
     out, and counted as often as an impression repeats them.
     """
 
@@ -109,7 +109,7 @@ def explode(impressions: pa.RecordBatch, path: Path) -> pa.RecordBatch:
         [
             impressions["user_id"].take(row),
             pc.utf8_slice_codeunits(entry, 0, -2),
-            time.cast(pa.int64()).take(row),
+            time.take(row),
             pc.equal(pc.utf8_slice_codeunits(entry, -1), "1"),
             pa.array(np.arange(len(rows)) - first_of_row[rows] + 1, pa.int32()),
         ],

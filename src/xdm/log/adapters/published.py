@@ -24,7 +24,8 @@ class PublishedLog(ABC):
     """A `LogSource` over the files of one published data set.
 
     ``left_out`` counts what the files hold and the log does not, by reason. What can only be counted while reading
-    is complete when `batches` has been read to its end.
+    is complete when `batches` has been read to its end. Times are handed on as the files have them (with their unit or
+    as datetimes): the reader of the batches turns them into seconds.
     """
 
     def __init__(self, root: Path, logs: Sequence[Path], entities: Sequence[Path] = ()) -> None:
