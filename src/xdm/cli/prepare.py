@@ -22,7 +22,11 @@ def column_options(command: Any) -> Any:
     """``--user-column`` and so on, as parameters ``user_column`` …"""
     for name in reversed(COLUMN_OPTIONS):
         default = {"user": "user_id", "item": "item_id", "session": "session_id"}.get(name, name)
-        text = f"The log's column for {default}." if name in COLUMN_OPTIONS[:4] else f"Default: {default}, if there; '' for none."
+        text = (
+            f"The log's column for {default}."
+            if name in COLUMN_OPTIONS[:4]
+            else f"Default: {default}, if there; '' for none."
+        )
         command = click.option(f"--{name}-column", metavar="NAME", help=text)(command)
     return command
 
@@ -33,7 +37,9 @@ def column_options(command: Any) -> Any:
 @click.option("--items", type=click.Path(path_type=Path), help="Items table: item_id and features.")
 @click.option("--users", type=click.Path(path_type=Path), help="Users table: user_id and profile columns.")
 @column_options
-@click.option("--clicked-when", metavar="SQL", help="What counts as a click, e.g. \"event_type = 'click'\"; true for all rows.")
+@click.option(
+    "--clicked-when", metavar="SQL", help="What counts as a click, e.g. \"event_type = 'click'\"; true for all rows."
+)
 @click.option(
     "--time-unit", type=click.Choice(["auto", "s", "ms", "us", "ns", "datetime"]), default="auto", show_default=True,
     help="auto: typed times as they are, integers as seconds.",
@@ -92,7 +98,9 @@ def _settings(options: dict[str, Any]) -> PrepareSettings:
     try:
         return PrepareSettings(**values)
     except ValidationError as error:
-        raise UsageError("; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())) from None
+        raise UsageError(
+            "; ".join(problem["msg"].removeprefix("Value error, ") for problem in error.errors())
+        ) from None
 
 
 def _adapted(name: str, log: tuple[str, ...], options: dict[str, Any]) -> LogSource:

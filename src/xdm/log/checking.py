@@ -126,14 +126,18 @@ class Checker:
         """
         for name in REQUIRED_COLUMNS:
             if name not in batch.table.schema.names:
-                raise LogError(f"{batch.name} has no column '{name}'; its columns are {', '.join(batch.table.schema.names)}")
+                raise LogError(
+                    f"{batch.name} has no column '{name}'; its columns are {', '.join(batch.table.schema.names)}"
+                )
         self.rows_read += len(batch.table) + len(batch.broken)
         self.unknown_clicks += batch.unknown_clicks
         self._note_broken(batch)
         faults: dict[str, Faults] = {}
         user = self._ids(batch, USER_ID, faults)
         item = self._ids(batch, ITEM_ID, faults)
-        times: Times = self._convert(batch, TIMESTAMP, lambda column: to_seconds(column, self.settings.time_unit), faults)
+        times: Times = self._convert(
+            batch, TIMESTAMP, lambda column: to_seconds(column, self.settings.time_unit), faults
+        )
         rows = Rows(
             user=user,
             item=item,
@@ -149,7 +153,9 @@ class Checker:
         self.naive_times |= times.naive
         return rows if good is None else rows.take(good)
 
-    def _convert(self, batch: SourceBatch, name: str, convert: Callable[[pa.Array], Any], faults: dict[str, Faults]) -> Any:
+    def _convert(
+        self, batch: SourceBatch, name: str, convert: Callable[[pa.Array], Any], faults: dict[str, Faults]
+    ) -> Any:
         if name not in batch.table.schema.names:
             return None
         try:
@@ -188,7 +194,8 @@ class Checker:
                 if len(rows):
                     column = plain(batch.table[name])
                     examples = [
-                        BadRow(batch.name, batch.row_number(int(row)), _shown(column, int(row))) for row in rows[:EXAMPLES]
+                        BadRow(batch.name, batch.row_number(int(row)), _shown(column, int(row)))
+                        for row in rows[:EXAMPLES]
                     ]
                     self.bad.add(f"{self._label(name)} {fault.reason}", len(rows), examples)
         return good

@@ -13,7 +13,7 @@ from xdm.schema import UsageError
 if TYPE_CHECKING:
     import polars as pl
 
-HINT = "write a condition such as \"event_type = 'click'\", or \"true\" for a log of clicks only"
+HINT = 'write a condition such as "event_type = \'click\'", or "true" for a log of clicks only'
 
 
 class ClickExpression:
@@ -66,7 +66,9 @@ class ClickExpression:
                 f"--clicked-when {self.sql!r} cannot be evaluated ({_first_line(error)}); {self._about(typed)}"
             ) from None
         if clicked.dtype != pl.Boolean:
-            raise UsageError(f"--clicked-when {self.sql!r} gives {clicked.dtype}, not true or false; {self._about(typed)}")
+            raise UsageError(
+                f"--clicked-when {self.sql!r} gives {clicked.dtype}, not true or false; {self._about(typed)}"
+            )
         return clicked
 
     def _about(self, typed: bool) -> str:

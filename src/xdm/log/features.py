@@ -156,7 +156,9 @@ def in_buckets(numbers: pa.Array) -> pa.Array:
 
 def _bucket_names(lower: np.ndarray, largest: float) -> list[str]:
     bounds = [*lower.tolist(), float(largest)]
-    digits = next(places for places in range(6, 18) if places == 17 or len({f"{x:.{places}g}" for x in lower}) == len(lower))
+    digits = next(
+        places for places in range(6, 18) if places == 17 or len({f"{x:.{places}g}" for x in lower}) == len(lower)
+    )
     shown = [f"{bound:.{digits}g}" for bound in bounds]
     closing = [")"] * (len(lower) - 1) + ["]"]
     return [f"[{low}, {high}{end}" for low, high, end in zip(shown[:-1], shown[1:], closing, strict=True)]

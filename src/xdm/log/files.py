@@ -126,7 +126,9 @@ class ParquetTable:
                 self.schema = file.schema_arrow
                 self.rows = file.metadata.num_rows
         except READ_ERRORS as error:
-            raise LogError(f"{path} cannot be read as Parquet ({error}); check that it was written to its end") from None
+            raise LogError(
+                f"{path} cannot be read as Parquet ({error}); check that it was written to its end"
+            ) from None
 
     def batches(self, columns: Sequence[str]) -> Iterator[SourceBatch]:
         done = 0

@@ -97,7 +97,11 @@ def _source(log: LogSource | str | Path | Sequence[str | Path], settings: Prepar
 
 
 def _entities(
-    given: str | Path | pa.Table | None, own: pa.Table | None, id_column: str, log_column: str, columns: Sequence[str] | None
+    given: str | Path | pa.Table | None,
+    own: pa.Table | None,
+    id_column: str,
+    log_column: str,
+    columns: Sequence[str] | None,
 ) -> Entities | None:
     """The items or users table that was given, else the source's own."""
     kind = "items" if id_column == ITEM_ID else "users"
@@ -156,7 +160,9 @@ def read_log(source: LogSource, folder: Path, settings: PrepareSettings, tell: P
             f"--on-bad-rows drop. By reason, with the first rows (the first data row is 1):\n{checker.bad}"
         )
     if read is None or not len(read.users):
-        why = f"none of its {checker.rows_read:,} rows is good:\n{checker.bad}" if checker.rows_read else "it has no rows"
+        why = (
+            f"none of its {checker.rows_read:,} rows is good:\n{checker.bad}" if checker.rows_read else "it has no rows"
+        )
         raise LogError(f"the log is empty: {why}")
     return read
 
@@ -225,7 +231,9 @@ def _extra_codes(name: str, table: IdTable | None, values: Any) -> np.ndarray:
     codes[known] = table.encode(values.drop_null())
     if name == "action":
         if len(table) > MAX_ACTIONS:
-            raise LogError(f"column '{ACTION}' has more than {MAX_ACTIONS:,} distinct values; it is to name kinds of action")
+            raise LogError(
+                f"column '{ACTION}' has more than {MAX_ACTIONS:,} distinct values; it is to name kinds of action"
+            )
         codes += 1  # 0 is none
     return codes
 

@@ -181,7 +181,7 @@ def _present(column: str, present: Sequence[str]) -> str:
 def _advice(name: str) -> str:
     if name == CLICKED:
         return (
-            " Name the column with --clicked-column, say what counts as a click with --clicked-when \"SQL expression\", "
+            ' Name the column with --clicked-column, say what counts as a click with --clicked-when "SQL expression", '
             "or say --clicked-when true if every row is a click."
         )
     return f" Name the column with {_option(name)}."

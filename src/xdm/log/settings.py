@@ -20,7 +20,9 @@ class PrepareSettings(BaseModel):
     user_column: str = Field(USER_ID, description="the column that names the user")
     item_column: str = Field(ITEM_ID, description="the column that names the item")
     timestamp_column: str = Field(TIMESTAMP, description="the column with the time")
-    clicked_column: str | None = Field(None, description="the column that says whether it was clicked; default: clicked")
+    clicked_column: str | None = Field(
+        None, description="the column that says whether it was clicked; default: clicked"
+    )
     session_column: str | None = Field(None, description="default: session_id where present; '' leaves it out")
     action_column: str | None = Field(None, description="default: action where present; '' leaves it out")
     position_column: str | None = Field(None, description="default: position where present; '' leaves it out")
@@ -29,7 +31,9 @@ class PrepareSettings(BaseModel):
     time_unit: TimeUnit = Field("auto", description="auto: typed times as they are, integers as seconds")
     id_type: IdType = Field("auto", description="auto: the column's own type; CSV columns are text")
     on_bad_rows: Literal["fail", "drop"] = "fail"
-    items_columns: tuple[str, ...] | None = Field(None, description="item features to take; default: see docs/prepare.md")
+    items_columns: tuple[str, ...] | None = Field(
+        None, description="item features to take; default: see docs/prepare.md"
+    )
     users_columns: tuple[str, ...] | None = Field(None, description="profile columns to take, likewise")
     partitions: int | None = Field(None, ge=1, le=4096, description="default: about 4 million rows in each part")
 

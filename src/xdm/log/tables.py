@@ -18,7 +18,9 @@ def typed_columns(table: pa.Table, *, but: str) -> pa.Table:
     columns = {}
     for name in table.column_names:
         text = table[name].combine_chunks()
-        columns[name] = text if name == but else _typed(pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text))
+        columns[name] = (
+            text if name == but else _typed(pc.if_else(pc.equal(text, ""), pa.scalar(None, pa.string()), text))
+        )
     return pa.table(columns)
 
 
