@@ -25,7 +25,7 @@ def test_writes_the_files_and_says_so(tmp_path: Path) -> None:
         "exposures.parquet", "items.parquet", "users.parquet", "truth.parquet", "manifest.json",
     }  # fmt: skip
     exposures = pq.read_table(out / "exposures.parquet")
-    assert f"simulated {len(exposures):,} exposures of 576 items to 40 users in 2 days" in result.output
+    assert f"simulated {len(exposures):,} exposures of 240 items to 40 users in 2 days" in result.output
     assert f"xdm prepare {out}/exposures.parquet --items {out}/items.parquet" in result.output
 
 

@@ -18,6 +18,12 @@ from xdm.simulation import world as world_module
 from xdm.simulation.writing import write_world
 
 Row = dict[str, Any]
+USERS = 600
+WORLD = World(users=USERS)
+
+
+def cluster_of(topic: str) -> int:
+    return (int(topic.removeprefix("topic-")) - 1) // WORLD.topics
 
 
 class Files(NamedTuple):
@@ -49,7 +55,7 @@ def simulate(folder: Path, **settings: Any) -> Files:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Files:
-    return simulate(tmp_path_factory.mktemp("world") / "log", users=600)
+    return simulate(tmp_path_factory.mktemp("world") / "log", users=USERS)
 
 
 def visits_of(rows: list[Row]) -> list[list[Row]]:
@@ -70,12 +76,11 @@ def test_same_settings_same_log(tmp_path: Path) -> None:
 
 
 def test_rows_are_as_documented(files: Files) -> None:
-    world = World(users=600)
-    assert len(files.users) == 600
-    assert len(files.items) == 6 * 24 * 4
-    assert [row["user_id"] for row in files.users] == [f"u{n:03d}" for n in range(1, 601)]
-    assert [row["item_id"] for row in files.items] == [f"i{n:03d}" for n in range(1, 577)]
-    assert len({row["category"] for row in files.items}) == 6 * 24
+    assert [row["user_id"] for row in files.users] == [f"u{n:03d}" for n in range(1, USERS + 1)]
+    assert [row["item_id"] for row in files.items] == [f"i{n:03d}" for n in range(1, WORLD.n_items + 1)]
+    categories = [row["category"] for row in files.items]
+    assert {categories.count(category) for category in categories} == {WORLD.items_per_topic}
+    assert len(set(categories)) == WORLD.clusters * WORLD.topics
     times = [row["timestamp"] for row in files.exposures]
     assert times == sorted(times)
     assert set(files.exposures[0]) == {"user_id", "item_id", "timestamp", "clicked", "session_id", "position"}
@@ -83,44 +88,41 @@ def test_rows_are_as_documented(files: Files) -> None:
     assert {row["item_id"] for row in files.exposures} <= {row["item_id"] for row in files.items}
     for rows in files.by_user().values():
         for visit in visits_of(rows):
-            assert world.least_exposures <= len(visit) <= world.most_exposures
+            assert WORLD.least_exposures <= len(visit) <= WORLD.most_exposures
             assert [row["position"] for row in visit] == list(range(1, len(visit) + 1))
             gaps = np.diff([row["timestamp"] for row in visit])
             assert (gaps > 0).all()
             assert (gaps < 600).all(), "the exposures of a visit are one session"
-            second = visit[0]["timestamp"] - world.start
-            assert 0 <= second < world.days * DAY
+            second = visit[0]["timestamp"] - WORLD.start
+            assert 0 <= second < WORLD.days * DAY
             assert 7 <= second % DAY / HOUR < 23
 
 
 def test_visits_do_not_overlap_and_are_as_many_as_asked(files: Files) -> None:
-    world = World(users=600)
     visits = 0
     for rows in files.by_user().values():
         spans = [(visit[0]["timestamp"], visit[-1]["timestamp"]) for visit in visits_of(rows)]
         assert all(end < start for (_, end), (start, _) in itertools.pairwise(spans))
         visits += len(spans)
-    expected = 600 * world.days * world.visits * world.active
+    expected = USERS * WORLD.days * WORLD.visits * WORLD.active
     assert visits == pytest.approx(expected, rel=0.03)
     assert len({row["session_id"] for row in files.exposures}) == visits
 
 
 def test_a_user_sees_one_cluster_and_likes_topics_of_it(files: Files) -> None:
     topics = files.topics()
-    seen = {
-        user: {(int(topics[row["item_id"]][6:]) - 1) // 24 for row in rows} for user, rows in files.by_user().items()
-    }
+    seen = {user: {cluster_of(topics[row["item_id"]]) for row in rows} for user, rows in files.by_user().items()}
     assert all(len(clusters) == 1 for clusters in seen.values())
-    assert set().union(*seen.values()) == set(range(6))
+    assert set().union(*seen.values()) == set(range(WORLD.clusters))
     for user, topic in files.likes():
-        assert (int(topic[6:]) - 1) // 24 in seen[user]
+        assert cluster_of(topic) in seen[user]
     assert {user for user, _ in files.likes()} == {row["user_id"] for row in files.users}
-    assert len(files.truth) / 600 == pytest.approx(0.2 * 24, rel=0.05)
+    assert len(files.truth) / USERS == pytest.approx(WORLD.share_liked * WORLD.topics, rel=0.1)
 
 
 @pytest.mark.parametrize(("p", "q"), [(0.9, 0.005), (0.6, 0.1)])
 def test_clicks_follow_p_and_q(tmp_path: Path, p: float, q: float) -> None:
-    files = simulate(tmp_path / "log", users=600, click_liked=p, click_other=q)
+    files = simulate(tmp_path / "log", users=USERS, click_liked=p, click_other=q)
     topics, likes = files.topics(), files.likes()
     clicks: dict[bool, list[bool]] = {True: [], False: []}
     for row in files.exposures:
@@ -171,8 +173,7 @@ def unclicked_at(rows: list[Row], time: int, k: int) -> set[str]:
 
 
 def test_most_users_have_an_unclicked_sequence(files: Files) -> None:
-    world = World(users=600)
-    last_day = world.start + (world.days - 1) * DAY
+    last_day = WORLD.start + (WORLD.days - 1) * DAY
     lengths = [len(unclicked_at(rows, last_day, k=1)) for rows in files.by_user().values()]
     assert np.mean([length > 0 for length in lengths]) > 0.9
     assert np.mean(lengths) > 4
@@ -180,13 +181,14 @@ def test_most_users_have_an_unclicked_sequence(files: Files) -> None:
 
 def test_skips_tell_what_is_not_liked(files: Files) -> None:
     topics, likes = files.topics(), files.likes()
+    every_topic = sorted(set(topics.values()))
     liked_of_skipped, liked_of_unseen = [], []
     for user, rows in files.by_user().items():
         seen = {topics[row["item_id"]] for row in rows}
         clicked = {topics[row["item_id"]] for row in rows if row["clicked"]}
-        cluster = (int(min(seen)[6:]) - 1) // 24
-        for number in range(cluster * 24 + 1, cluster * 24 + 25):
-            topic = f"topic-{number:03d}"
+        for topic in every_topic:
+            if cluster_of(topic) != cluster_of(min(seen)):
+                continue
             if topic not in seen:
                 liked_of_unseen.append((user, topic) in likes)
             elif topic not in clicked:
@@ -210,7 +212,7 @@ def test_popular_items_are_shown_more(tmp_path: Path) -> None:
 
 
 def test_users_come_in_batches_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world_module, "CELLS_AT_ONCE", 96 * 20)
+    monkeypatch.setattr(world_module, "CELLS_AT_ONCE", WORLD.items_per_cluster * 20)
     done = []
     world = World(users=50)
     write_world(world, tmp_path / "log", progress=lambda users, total: done.append((users, total)))

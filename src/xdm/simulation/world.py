@@ -34,9 +34,9 @@ TYPICAL_AGE = 0.6  # probability that a user has the age group that is typical o
 class World(BaseModel):
     """The settings of a world; the same settings give the same log, row by row.
 
-    The defaults are chosen so that skips matter where a list of 20 to 50 items is judged: a skip nearly settles that a
-    topic is not liked (log-odds ``log((1 - p) / (1 - q))``, about -2.3), clicks are few (one exposure in ten), and the items
-    of a cluster do not fit into the list.
+    The defaults are chosen so that skips matter where a list of 10 to 20 items is judged: a skip nearly settles that a
+    topic is not liked (log-odds ``log((1 - p) / (1 - q))``, about -2.3), clicks are few (one exposure in ten), the items
+    of a cluster do not fit into the list, and 3,000 users are enough to learn which items are of one topic.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,9 +46,9 @@ class World(BaseModel):
     days: int = Field(6, ge=1, le=3660, description="days that the log covers")
     start: int = Field(1_704_067_200, ge=0, description="first second of the first day, seconds since 1970 UTC")
 
-    clusters: int = Field(6, ge=1, description="clusters; a user has one")
-    topics: int = Field(24, ge=1, description="topics in each cluster; the category of an item")
-    items_per_topic: int = Field(4, ge=1, description="items in each topic")
+    clusters: int = Field(4, ge=1, description="clusters; a user has one")
+    topics: int = Field(12, ge=1, description="topics in each cluster; the category of an item")
+    items_per_topic: int = Field(5, ge=1, description="items in each topic")
     share_liked: float = Field(0.2, gt=0, le=1, description="probability that a user likes a topic of the own cluster")
 
     click_liked: float = Field(0.9, ge=0, le=1, description="p: probability of a click where the topic is liked")
