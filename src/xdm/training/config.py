@@ -67,7 +67,7 @@ class TrainingConfig(_Section):
     )
     checkpoint_steps: int = Field(500, ge=1, description="steps between checkpoints; each epoch ends with one too")
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, data order, sampling and dropout")
-    threads: int = Field(0, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")
+    threads: int = Field(1, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")
 
 
 class Config(_Section):

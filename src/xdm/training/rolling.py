@@ -1,0 +1,179 @@
+"""Rolling evaluation: train up to t, judge the clicks of the next hours, move on. The only honest protocol for news."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+
+from xdm.console import Progress
+from xdm.data.catalogue import Catalogue, build_catalogue
+from xdm.data.rows import TrainingRows
+from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
+from xdm.evaluation.running import evaluate
+from xdm.evaluation.splits import EACH_CLICK, Split
+from xdm.folders import new_folder, write_json
+from xdm.log.store import Store
+from xdm.models.registry import RetrievalModel, build_model
+from xdm.schema import HOUR, USER_ID, UsageError
+from xdm.training.config import Config
+from xdm.training.loop import Loop, set_threads
+from xdm.training.run import recommender_of
+
+BASELINES = ("popularity", "recent_popularity")
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The cuts ``t``: the first at ``start`` (seconds), then every ``every`` seconds, ``count`` of them; each judges
+    ``[t, t + horizon)``. ``warm_epochs``: 0 trains every window from scratch; else the model goes on from the window
+    before for so many epochs, on the labels of the last ``warm_history`` seconds (0: on all)."""
+
+    start: int
+    every: int
+    count: int
+    horizon: int = 2 * HOUR
+    warm_epochs: int = 0
+    warm_history: int = 0
+
+    def cuts(self) -> list[int]:
+        return [self.start + n * self.every for n in range(self.count)]
+
+
+def roll(
+    store: Store, config: Config, windows: Windows, out: Path | str, *, ks: tuple[int, ...] = (20, 50, 100),
+    recent_window: int = 4 * HOUR, overwrite: bool = False, progress: Progress | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Train and judge every window; the folder ``out`` holds what `evaluate` writes, over all windows together, and each
+    window's own results in ``windows/NUMBER``. Every click of a window is a question, asked at its own time with the
+    behaviours up to then; the model knows nothing after the window's cut.
+
+    Raises:
+        UsageError: windows outside of the log, or overlapping ones.
+    """
+    first, last = store.time_range
+    cuts = windows.cuts()
+    if not first < cuts[0] or cuts[-1] > last:
+        raise UsageError(
+            f"the cuts reach from {cuts[0]} to {cuts[-1]}, the log from {first} to {last}; cuts must lie inside"
+        )
+    if windows.every < windows.horizon:
+        raise UsageError(f"windows of {windows.horizon} s every {windows.every} s overlap; judge each click once")
+    progress = progress or Progress(quiet=True)
+    set_threads(config.training.threads)
+    warm: tuple[RetrievalModel, Catalogue] | None = None
+    done: list[dict[str, Any]] = []
+    with new_folder(out, overwrite=overwrite, marker=METRICS_FILE) as folder:
+        for number, cut in enumerate(cuts):
+            model, catalogue = _train(store, config, windows, cut, warm, progress)
+            warm = (model, catalogue) if windows.warm_epochs else None
+            place = folder / "windows" / f"{number:05d}"
+            metrics = evaluate(
+                recommender_of(model, catalogue, config), store, Split(EACH_CLICK, cut, cut + windows.horizon), ks,
+                out=place, recent_window=recent_window,
+            )  # fmt: skip
+            done.append(metrics)
+            progress.say(
+                f"window {number + 1} of {len(cuts)}: {metrics['questions']} clicks after {cut}, {_line(metrics, ks)}"
+            )
+        together = _together(done, cuts, windows)
+        _join_files(folder, len(cuts))
+        together["users"] = len(pq.read_table(folder / PER_USER_FILE, columns=[USER_ID])[USER_ID].unique())
+        write_json(folder / METRICS_FILE, together)
+        for name in BASELINES:
+            figures = {"split": together["split"], "questions": together["questions"], **together["baselines"][name]}
+            write_json(folder / "baselines" / name / METRICS_FILE, figures)
+    return together
+
+
+def _train(
+    store: Store, config: Config, windows: Windows, cut: int, warm: tuple[RetrievalModel, Catalogue] | None, progress: Progress
+) -> tuple[RetrievalModel, Catalogue]:  # fmt: skip
+    catalogue = build_catalogue(store, cut, config.data.min_clicks)
+    since = cut - windows.warm_history if warm is not None and windows.warm_history else 0
+    rows = TrainingRows(
+        store, catalogue, config.behaviours, until=cut, first=since,
+        label_scope=config.data.label_scope, unclicked_at=config.data.unclicked_at,
+    )  # fmt: skip
+    model = build_model(config.model, config.unclicked, catalogue, config.training.seed)
+    if warm is not None:
+        carry_over(*warm, model, catalogue)
+    epochs = config.training.epochs if warm is None else windows.warm_epochs
+    loop = Loop(model, rows, config)
+    with progress.bar(f"training up to {cut}", epochs * loop.batches_an_epoch, unit="steps") as bar:
+        for _ in range(epochs):
+            loop.run_epoch(lambda record: bar.advance(f"loss {record['loss']:.3f}"))
+    return model, catalogue
+
+
+def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catalogue: Catalogue) -> None:
+    """Put the weights of ``old`` into ``new``, item rows by item id; items that ``old`` did not know keep fresh rows."""
+    place = known.items.vocabulary.indices(
+        catalogue.items.vocabulary.ids
+    )  # by new index - 1: the old index, 0 if unknown
+    tables = {id(new.encoder.items.tables[0].weight): known.n_items, id(new.output.weight): known.n_candidates}
+    with torch.no_grad():
+        for weight, held in zip(new.parameters(), old.parameters(), strict=True):
+            if id(weight) not in tables:
+                weight.copy_(held)
+                continue
+            rows = torch.from_numpy(place[: len(weight) - 1].astype("int64"))
+            rows = torch.where(rows <= tables[id(weight)], rows, 0)
+            weight[1:][rows > 0] = held[rows[rows > 0]]
+
+
+def _line(metrics: dict[str, Any], ks: tuple[int, ...]) -> str:
+    k = 50 if 50 in ks else ks[0]
+    baselines = metrics["baselines"]
+    return f"hr@{k} {metrics[f'hr@{k}']:.4f} (" + ", ".join(
+        f"{name.replace('_', ' ')} {baselines[name][f'hr@{k}']:.4f}" for name in BASELINES
+    ) + ")"  # fmt: skip
+
+
+def _together(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -> dict[str, Any]:
+    """Averages over the questions of all windows."""
+    n = sum(one["questions"] for one in done)
+
+    def mean(of: list[dict[str, Any]], name: str) -> float:
+        return sum(figures[name] * one["questions"] for figures, one in zip(of, done, strict=True)) / n
+
+    names = [name for name in done[0] if "@" in name]  # coverage too: its mean over windows, not that of all together
+    split = {
+        "protocol": EACH_CLICK,
+        "cut_off": cuts[0],
+        "until": cuts[-1] + windows.horizon,
+        "cuts": cuts,
+        "horizon": windows.horizon,
+    }
+    truth = sum(one["truth_items_known"] * one["questions"] for one in done) / n
+    return {
+        "split": split, "windows": len(cuts), "questions": n, **{name: mean(done, name) for name in names},
+        "users_left_out": sum(one["users_left_out"] for one in done),
+        "answered_by": {source: sum(one["answered_by"][source] for one in done) for source in done[0]["answered_by"]},
+        "truth_items_known": truth,
+        "baselines": {
+            baseline: {name: mean([one["baselines"][baseline] for one in done], name) for name in names} for baseline in BASELINES
+        },
+        "recent_window": done[0]["recent_window"],
+        "per_window": [{"cut_off": cut, "questions": one["questions"], **{name: one[name] for name in names}}
+                       for cut, one in zip(cuts, done, strict=True)],
+    }  # fmt: skip
+
+
+def _join_files(folder: Path, count: int) -> None:
+    """per_user.parquet and recommendations.parquet of all windows, in the order of time; the baselines' likewise."""
+    for below in ("", *(f"baselines/{name}/" for name in BASELINES)):
+        for name in (PER_USER_FILE, RECOMMENDATIONS_FILE):
+            parts = [folder / "windows" / f"{number:05d}" / below / name for number in range(count)]
+            if not parts[0].exists():
+                continue
+            target = folder / below / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with pq.ParquetWriter(target, pq.read_schema(parts[0])) as writer:
+                for part in parts:
+                    table: pa.Table = pq.read_table(part)
+                    writer.write_table(table)
