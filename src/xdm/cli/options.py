@@ -33,7 +33,7 @@ def rule_options(command: F) -> F:
     return command
 
 
-def rules_from(values: dict[str, int]):  # type: ignore[no-untyped-def]
+def rules_from(values: dict[str, int]):
     """`BehaviourRules` from the options' values.
 
     Raises:

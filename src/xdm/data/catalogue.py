@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from xdm.log.store import EntityTable, Store
 from xdm.schema import ITEM_DTYPE, ITEM_ID, USER_ID, UsageError
@@ -48,7 +49,11 @@ def build_catalogue(store: Store, until: int, min_clicks: int = 1) -> Catalogue:
         exposures += np.bincount(events.item[before], minlength=n + 1)
         clicks += np.bincount(events.item[before & events.clicked], minlength=n + 1)
     shown = np.flatnonzero(exposures)
-    order = shown[np.lexsort((shown, -clicks[shown]))]
+    # Ties go by id: the store's own order counts the clicks of the whole log, and would tell which items will be clicked.
+    ids = store.items.vocabulary.external(shown)
+    by = pa.table({"clicks": clicks[shown], "exposures": exposures[shown], "id": ids})
+    keys = [("clicks", "descending"), ("exposures", "descending"), ("id", "ascending")]
+    order = shown[pc.sort_indices(by, sort_keys=keys).to_numpy()]
     n_candidates = int((clicks[order] >= max(min_clicks, 1)).sum())
     if not n_candidates:
         raise UsageError(

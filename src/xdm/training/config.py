@@ -86,6 +86,14 @@ class Config(_Section):
     def _typed_model(cls, value: Any) -> Any:
         return value if isinstance(value, BaseModel) else model_config(value)
 
+    @property
+    def name(self) -> str:
+        """What the run is called: the encoder's name, and ``xdm`` for SDM with the unclicked extension."""
+        encoder: str = self.model.name  # type: ignore[attr-defined]
+        if not self.unclicked.enabled:
+            return encoder
+        return "xdm" if encoder == "sdm" else f"xdm({encoder})"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for YAML and JSON."""
         return self.model_dump(mode="json")

@@ -74,7 +74,7 @@ class Run:
     def __init__(
         self, store: Store, config: Config, out: Path | str, *, name: str = "", overwrite: bool = False
     ) -> None:
-        self.store, self.config, self.out, self.name = store, config, Path(out), name or config.model.name  # type: ignore[attr-defined]
+        self.store, self.config, self.out, self.name = store, config, Path(out), name or config.name
         self.overwrite = overwrite
         self.folder = self.out.with_name(self.out.name + ".run")
         self.validation_from, self.test_from, self.until = boundaries(store, config.split)
