@@ -30,7 +30,7 @@ class UnclickedConfig(BaseModel):
         "sum", description="sum: each item weighs sigmoid(score), evidence adds up; attention: softmax, an average"
     )
     fusion: Literal["subtract", "gate"] = Field(
-        "gate", description="gate: (1 - g) h + g W[h; n]; subtract: h - g W n; g is the confidence, per dimension"
+        "subtract", description="gate: (1 - g) h + g W[h; n]; subtract: h - g W n; g is the confidence, per dimension"
     )
     dropout: float = Field(0.2, ge=0, lt=1, description="on the pooling weights")
 
