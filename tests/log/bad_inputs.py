@@ -357,6 +357,12 @@ CASES = [
         ("users.parquet, column 'user_id' holds double",),
         options=("--users", "users.parquet"),
     ),
+    Bad(
+        "items in many files",
+        all_of(rows(), csv("item_id\ni\n", "a.csv"), csv("item_id\nj\n", "b.csv")),
+        ("[ab].csv means 2 files", "one Parquet or CSV file"),
+        options=("--items", "[ab].csv"),
+    ),
     # --- wrong use ---
     Bad(
         "unknown adapter",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -61,3 +62,19 @@ def test_a_bad_log_leaves_the_old_store(tmp_path: Path, monkeypatch: pytest.Monk
     assert run_prepare(monkeypatch, *arguments, "--overwrite") == 2
     assert (tmp_path / "store" / "manifest.json").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["log.csv", "store"]
+
+
+def test_json_tells_the_bad_rows_and_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows(",i,1,0")(tmp_path)
+    arguments = (str(tmp_path / "log.csv"), "--out", str(tmp_path / "store"), "--json")
+    assert run_prepare(monkeypatch, *arguments) == 2
+    wrong = {"count": 1, "first": [{"file": str(tmp_path / "log.csv"), "row": 2, "value": "''"}]}
+    said = json.loads(capsys.readouterr().out)
+    assert said == {"rows_read": 2, "events": 0, "bad_rows": {"user_id is null or empty": wrong}}
+    assert run_prepare(monkeypatch, *arguments, "--on-bad-rows", "drop") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["bad_rows"] == said["bad_rows"]
+    assert (report["rows_read"], report["events"], report["clicks"]) == (2, 1, 1)
+    assert (report["users"], report["items"], report["store"]) == (1, 1, str(tmp_path / "store"))

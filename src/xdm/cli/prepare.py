@@ -74,16 +74,25 @@ def prepare(
       xdm prepare events.parquet --clicked-when "event_type IN ('click', 'buy')" --out store
     """
     from xdm.folders import check_replaceable
-    from xdm.log.preparing import prepare_log
+    from xdm.log.preparing import BadRowsError, prepare_log
 
     check_replaceable(out, overwrite=overwrite)
     settings = _settings(options)
     source: LogSource | tuple[str, ...] = log if adapter is None else _adapted(adapter, log, options)
-    with _ProgressBar() as progress:
-        report = prepare_log(
-            source, out, items=items, users=users, settings=settings, overwrite=overwrite, progress=progress
-        )
-    click.echo(json.dumps(report.as_json(), indent=2, ensure_ascii=False) if as_json else str(report))
+    try:
+        with _ProgressBar() as progress:
+            report = prepare_log(
+                source, out, items=items, users=users, settings=settings, overwrite=overwrite, progress=progress
+            )
+    except BadRowsError as error:
+        if as_json:
+            click.echo(_json({"rows_read": error.rows_read, "events": 0, "bad_rows": error.bad.as_json()}))
+        raise
+    click.echo(_json(report.as_json()) if as_json else str(report))
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
 
 
 def _settings(options: dict[str, Any]) -> PrepareSettings:

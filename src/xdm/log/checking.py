@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -65,6 +65,13 @@ class BadRows:
         self.counts[reason] = self.counts.get(reason, 0) + count
         known = self.first.setdefault(reason, [])
         known.extend(examples[: EXAMPLES - len(known)])
+
+    def as_json(self) -> dict[str, dict[str, Any]]:
+        """``{reason: {"count", "first": [{"file", "row", "value"}]}}``."""
+        return {
+            reason: {"count": count, "first": [asdict(row) for row in self.first[reason]]}
+            for reason, count in self.counts.items()
+        }
 
     def __str__(self) -> str:
         lines = []

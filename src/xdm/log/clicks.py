@@ -44,9 +44,8 @@ class ClickExpression:
         import polars as pl
 
         # One column more than the expression names, so that a constant gets the batch's length
-        frame = pl.DataFrame({name: pl.Series(batch[name]) for name in self.columns}).with_columns(
-            pl.zeros(len(batch), dtype=pl.Int8, eager=True).alias("")
-        )
+        columns = {"": pl.zeros(len(batch), dtype=pl.Int8, eager=True)}
+        frame = pl.DataFrame(columns | {name: pl.Series(batch[name]) for name in self.columns})
         clicked = self._evaluate(frame, typed)
         if not self._row_by_row and len(batch) > 1:
             middle = len(batch) // 2

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import pyarrow as pa
 from xdm import __version__
 from xdm.folders import MANIFEST, fsync_path, new_folder, write_json
 from xdm.log.ahead import read_ahead
-from xdm.log.checking import Checker, Rows
+from xdm.log.checking import BadRows, Checker, Rows
 from xdm.log.features import Entities, EntityReport
 from xdm.log.ids import IdTable
 from xdm.log.reading import FileSource, fingerprint_of, read_entities
@@ -47,7 +47,14 @@ Progress = Callable[[str, float, int], None]
 
 
 class BadRowsError(LogError):
-    """The log holds bad rows; the message is a table of them."""
+    """The log holds bad rows, ``bad`` among ``rows_read``; the message is a table of them."""
+
+    def __init__(self, bad: BadRows, rows_read: int) -> None:
+        self.bad, self.rows_read = bad, rows_read
+        super().__init__(
+            f"{len(bad):,} of {rows_read:,} rows are bad; nothing was written. Correct them, or drop them with "
+            f"--on-bad-rows drop. By reason, with the first rows (the first data row is 1):\n{bad}"
+        )
 
 
 def prepare_log(
@@ -155,10 +162,7 @@ def read_log(source: LogSource, folder: Path, settings: PrepareSettings, tell: P
                 _spill(read, rows, pool)
             tell("reading", _fraction(batch, source, checker), checker.rows_read)
     if checker.bad and settings.on_bad_rows == "fail":
-        raise BadRowsError(
-            f"{len(checker.bad):,} of {checker.rows_read:,} rows are bad; nothing was written. Correct them, or drop them with "
-            f"--on-bad-rows drop. By reason, with the first rows (the first data row is 1):\n{checker.bad}"
-        )
+        raise BadRowsError(checker.bad, checker.rows_read)
     if read is None or not len(read.users):
         why = (
             f"none of its {checker.rows_read:,} rows is good:\n{checker.bad}" if checker.rows_read else "it has no rows"
@@ -335,7 +339,6 @@ def _report(
     out: str, read: ReadLog, counts: Counts, tables: tuple[EntityReport | None, EntityReport | None], notes: list[str]
 ) -> PrepareReport:
     checker = read.checker
-    bad = checker.bad
     return PrepareReport(
         store=out,
         rows_read=checker.rows_read,
@@ -347,10 +350,7 @@ def _report(
         last_timestamp=read.last,
         parts=read.n_parts,
         duplicates=counts.duplicates,
-        bad_rows={
-            reason: {"count": count, "first": [asdict(row) for row in bad.first[reason]]}
-            for reason, count in bad.counts.items()
-        },
+        bad_rows=checker.bad.as_json(),
         clicks_without_exposure=counts.without_exposure,
         unknown_clicks=checker.unknown_clicks,
         rounded_times=checker.rounded_times,

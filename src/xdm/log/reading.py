@@ -137,8 +137,10 @@ def read_entities(path: str | Path, id_column: str, log_column: str) -> pa.Table
     Raises:
         LogError: it cannot be read, or has no id column.
     """
-    (file,) = find_files([path])[:1]
-    table, typed = read_table(file)
+    files = find_files([path])
+    if len(files) != 1:
+        raise LogError(f"{path} means {len(files)} files; an items or users table is one Parquet or CSV file")
+    table, typed = read_table(files[0])
     names = table.column_names
     if id_column not in names and log_column in names:
         table = table.rename_columns([id_column if name == log_column else name for name in names])

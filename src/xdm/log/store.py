@@ -29,7 +29,17 @@ import numpy as np
 import pyarrow as pa
 
 from xdm.folders import MANIFEST
-from xdm.schema import CLICKED_DTYPE, ITEM_DTYPE, ITEM_ID, NO_SESSION, PADDING, SESSION_DTYPE, TIME_DTYPE, USER_ID, StoreError
+from xdm.schema import (
+    CLICKED_DTYPE,
+    ITEM_DTYPE,
+    ITEM_ID,
+    NO_SESSION,
+    PADDING,
+    SESSION_DTYPE,
+    TIME_DTYPE,
+    USER_ID,
+    StoreError,
+)
 from xdm.vocabulary import Vocabulary
 
 FORMAT = "xdm-event-store"

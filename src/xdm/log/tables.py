@@ -5,9 +5,10 @@ from __future__ import annotations
 import pyarrow as pa
 import pyarrow.compute as pc
 
-# Whole numbers as they are written out again, so that no text changes on the way: 007 and +1 stay text.
+# Numbers as they are written out again, so that no text changes on the way: 007 and +1 stay text, and so do numbers of
+# more digits than a float64 holds, which are ids.
 INTEGER = r"^(0|-?[1-9]\d{0,17})$"
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+NUMBER = r"^-?((0|[1-9]\d{0,14})(\.\d*)?|\.\d+)([eE][+-]?\d{1,3})?$"
 
 
 def typed_columns(table: pa.Table, *, but: str) -> pa.Table:

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from xdm.folders import MANIFEST, file_sha256, new_folder, write_json
+from xdm.schema import UsageError
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    out = tmp_path / "deep" / "store"
+    with new_folder(out) as folder:
+        (folder / "part").mkdir()
+        (folder / "part" / "a").write_text("a")
+        assert not out.exists()
+    assert (out / "part" / "a").read_text() == "a"
+    assert [path.name for path in out.parent.iterdir()] == ["store"]
+    assert out.stat().st_mode & 0o777 == 0o755
+
+
+def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    with new_folder(out) as folder:
+        write_json(folder / MANIFEST, {"old": True})
+    with pytest.raises(RuntimeError, match="midway"):
+        fail_midway(out)
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+    assert [path.name for path in out.iterdir()] == [MANIFEST]
+
+
+def fail_midway(out: Path) -> None:
+    with new_folder(out, overwrite=True) as folder:
+        (folder / "new").write_text("new")
+        raise RuntimeError("midway")
+
+
+def test_overwrite_replaces_the_whole_folder(tmp_path: Path) -> None:
+    out = tmp_path / "store"
+    for name in ("old", "new"):
+        with new_folder(out, overwrite=True) as folder:
+            write_json(folder / MANIFEST, {})
+            (folder / name).write_text("")
+    assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["store"]
+
+
+def test_what_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
+    file, foreign, ours, empty = (tmp_path / name for name in ("file", "foreign", "ours", "empty"))
+    file.write_text("")
+    empty.mkdir()
+    foreign.mkdir()
+    (foreign / "thesis.txt").write_text("years of work")
+    ours.mkdir()
+    write_json(ours / MANIFEST, {})
+    for path, overwrite, says in (
+        (file, True, "is not a folder"),
+        (foreign, False, "exists already"),
+        (foreign, True, "was not written by xdm"),
+        (ours, False, "pass --overwrite"),
+    ):
+        with pytest.raises(UsageError, match=says), new_folder(path, overwrite=overwrite):
+            pytest.fail("the block must not be entered")
+    with new_folder(empty) as folder:
+        (folder / "a").write_text("a")
+    assert (empty / "a").exists()
+    assert (foreign / "thesis.txt").read_text() == "years of work"
+
+
+def test_leftovers_of_dead_processes_go_and_of_living_ones_stay(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = tmp_path / f".store.{ended.pid}.abcd.partial"
+    living = tmp_path / f".store.{os.getpid()}.abcd.partial"
+    other = tmp_path / f".another.{ended.pid}.abcd.partial"
+    for path in (dead, living, other):
+        path.mkdir()
+    with new_folder(tmp_path / "store"):
+        pass
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, other.name, "store"])
+
+
+def test_json_is_replaced_whole_and_has_no_nan(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    write_json(path, {"ü": 1})
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json(path, float("nan"))
+    assert path.read_text() == '{\n  "ü": 1\n}\n'
+    assert [file.name for file in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_sha256_is_the_published_one(tmp_path: Path) -> None:
+    (tmp_path / "abc").write_bytes(b"abc")
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert file_sha256(tmp_path / "abc") == known
