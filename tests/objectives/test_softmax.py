@@ -1,0 +1,166 @@
+"""Softmax losses and the log-uniform sampler against plain Python."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xdm.objectives.softmax import (
+    full_softmax,
+    log_expected_count,
+    log_uniform_probability,
+    log_uniform_sample,
+    readout,
+    sampled_softmax,
+)
+
+
+def naive_sampled(queries, labels, vectors, sampled, log_expected):
+    """The loss one logit at a time; ``vectors`` and ``log_expected`` by item index."""
+    total = 0.0
+    for query, label in zip(queries, labels, strict=True):
+        candidates = [label] + [item for item in sampled if item != label]
+        logits = [sum(a * b for a, b in zip(query, vectors[i], strict=True)) - log_expected[i] for i in candidates]
+        highest = max(logits)
+        total += highest + math.log(sum(math.exp(logit - highest) for logit in logits)) - logits[0]
+    return total / len(labels)
+
+
+def sampled_loss(queries, labels, vectors, sampled, log_expected):
+    return sampled_softmax(
+        queries, labels, vectors[labels], sampled, vectors[sampled], log_expected[labels], log_expected[sampled]
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), points=st.integers(1, 6), n=st.integers(2, 12), data=st.data())
+def test_sampled_softmax_equals_a_loop(seed, points, n, data):
+    size = data.draw(st.integers(1, n))
+    rng = np.random.default_rng(seed)
+    vectors, queries = torch.from_numpy(rng.normal(size=(n + 1, 4))), torch.from_numpy(rng.normal(size=(points, 4)))
+    labels = torch.from_numpy(rng.integers(1, n + 1, points))
+    sampled = torch.from_numpy(rng.permutation(n)[:size] + 1)
+    log_expected = torch.from_numpy(rng.normal(size=n + 1))
+    found = sampled_loss(queries, labels, vectors, sampled, log_expected)
+    wanted = naive_sampled(*(part.tolist() for part in (queries, labels, vectors, sampled, log_expected)))
+    assert float(found) == pytest.approx(wanted, abs=1e-9)
+
+
+def test_an_accidental_hit_is_left_out_of_its_own_row_only():
+    vectors = torch.tensor([[0.0], [1.0], [2.0]])
+    queries, labels, sampled = torch.tensor([[1.0], [1.0]]), torch.tensor([1, 2]), torch.tensor([1])
+    loss = sampled_loss(queries, labels, vectors, sampled, torch.zeros(3))
+    # row 0: its only sampled item is its label, nothing is left to lose against; row 1: item 1 against its label 2
+    assert float(loss) == pytest.approx((0 + math.log(math.exp(1) + math.exp(2)) - 2) / 2)
+
+
+def test_a_better_score_of_the_label_lowers_both_losses():
+    vectors = torch.eye(4)
+    labels, sampled, constant = torch.tensor([2]), torch.tensor([1, 3]), torch.zeros(4)
+    losses = [
+        (
+            float(full_softmax(torch.tensor([[0.0, 0.0, score, 0.0]]), labels, vectors[1:])),
+            float(sampled_loss(torch.tensor([[0.0, 0.0, score, 0.0]]), labels, vectors, sampled, constant)),
+        )
+        for score in (0.0, 1.0, 2.0)
+    ]
+    assert losses[0][0] > losses[1][0] > losses[2][0]
+    assert losses[0][1] > losses[1][1] > losses[2][1]
+
+
+@pytest.mark.parametrize("constant", [0.0, -3.5])
+def test_with_every_item_sampled_and_a_constant_correction_it_is_the_full_softmax(constant):
+    torch.manual_seed(0)
+    vectors, queries, labels = torch.randn(10, 5).double(), torch.randn(7, 5).double(), torch.randint(1, 10, (7,))
+    sampled = sampled_loss(queries, labels, vectors, torch.arange(1, 10), torch.full((10,), constant).double())
+    assert float(sampled) == pytest.approx(float(full_softmax(queries, labels, vectors[1:])), abs=1e-12)
+
+
+def test_full_softmax_equals_a_loop():
+    torch.manual_seed(1)
+    vectors, queries, labels = torch.randn(6, 3).double(), torch.randn(4, 3).double(), torch.tensor([1, 6, 3, 3])
+    scores = (queries @ vectors.T).tolist()
+    wanted = sum(
+        math.log(sum(map(math.exp, row))) - row[label - 1] for row, label in zip(scores, labels.tolist(), strict=True)
+    )
+    assert float(full_softmax(queries, labels, vectors)) == pytest.approx(wanted / 4)
+
+
+@pytest.mark.parametrize("n", [1, 2, 17, 5000])
+def test_probabilities_sum_to_one_and_fall(n):
+    probability = log_uniform_probability(np.arange(1, n + 1), n)
+    assert probability.sum() == pytest.approx(1, abs=1e-12)
+    assert (np.diff(probability) < 0).all()
+    assert probability[0] == pytest.approx(math.log(2) / math.log(n + 1))
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), n=st.integers(1, 60), data=st.data())
+def test_samples_are_distinct_items_of_the_catalogue(seed, n, data):
+    size = data.draw(st.integers(1, n))
+    sample = log_uniform_sample(np.random.default_rng(seed), n, size)
+    assert len(sample.items) == len(set(sample.items.tolist())) == size
+    assert sample.items.min() >= 1
+    assert sample.items.max() <= n
+    assert sample.draws >= size
+
+
+def test_draws_and_items_are_those_of_drawing_one_by_one():
+    class Scripted:
+        """Hands out prepared numbers in [0, 1)."""
+
+        def __init__(self, items, n):
+            self.values = np.log(np.asarray(items, float) + 0.5) / np.log(n + 1)
+
+        def random(self, size):
+            return np.concatenate([self.values, np.full(size - len(self.values), self.values[0])])
+
+    sample = log_uniform_sample(Scripted([3, 3, 1, 3, 1, 7, 2], 9), 9, 3)
+    assert sorted(sample.items.tolist()) == [1, 3, 7]
+    assert sample.draws == 6  # the third distinct item came with the sixth draw
+
+
+def test_more_than_the_catalogue_cannot_be_drawn():
+    with pytest.raises(ValueError, match="cannot draw 4 distinct items out of 3"):
+        log_uniform_sample(np.random.default_rng(0), 3, 4)
+
+
+def test_frequencies_are_those_of_the_formulas():
+    """One draw follows P (chi-square); three distinct ones hold each item as often as expected from their draws."""
+    n, rounds = 8, 8000
+    rng = np.random.default_rng(11)
+    counts = Counter(int(log_uniform_sample(rng, n, 1).items[0]) for _ in range(rounds))
+    expected = log_uniform_probability(np.arange(1, n + 1), n) * rounds
+    chi_square = sum((counts[i + 1] - expected[i]) ** 2 / expected[i] for i in range(n))
+    assert chi_square < 24.3  # 0.1 % of the chi-square distribution with 7 degrees of freedom lies above
+
+    # "is among the distinct ones of T draws" by simulation, for the T of log_expected_count
+    draws = 5
+    hits = np.zeros(n)
+    for _ in range(rounds):
+        drawn = np.unique(np.floor(np.exp(rng.random(draws) * np.log(n + 1))).astype(int))
+        hits[drawn - 1] += 1
+    chance = np.exp(log_expected_count(np.arange(1, n + 1), n, draws))
+    assert np.abs(hits / rounds - chance).max() < 4 * (0.25 / rounds) ** 0.5
+
+
+def test_expected_count_by_its_plain_formula():
+    for item, draws in [(1, 1), (3, 10), (20, 400)]:
+        p = (math.log(item + 1) - math.log(item)) / math.log(21)
+        assert math.exp(log_expected_count(np.array([item]), 20, draws)[0]) == pytest.approx(1 - (1 - p) ** draws)
+
+
+def test_readout_takes_the_interest_that_scores_the_label_highest():
+    torch.manual_seed(2)
+    queries, vectors = torch.randn(6, 3, 4), torch.randn(6, 4)
+    found = readout(queries, vectors)
+    for p in range(6):
+        scores = [float(queries[p, k] @ vectors[p]) for k in range(3)]
+        assert torch.equal(found[p], queries[p, scores.index(max(scores))])
+    assert torch.equal(readout(queries[:, :1], vectors), queries[:, 0])
