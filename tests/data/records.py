@@ -1,0 +1,77 @@
+"""Training rows read back into external ids, and the same by the oracle."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+
+from tests.behaviours import oracle
+from tests.learning import Event, category_of
+from xdm.data.catalogue import build_catalogue
+from xdm.data.rows import TrainingRows
+
+FEATURES = {"item_id": lambda item: item, "category": category_of}
+
+# user, label's item, short-term session, long-term item ids, long-term categories, unclicked sequence
+Record = tuple[Any, int, tuple, tuple, tuple, tuple]
+
+
+def training_rows(store: Any, rules: Any, until: int, min_clicks: int = 1, **options: Any) -> tuple[Any, TrainingRows]:
+    """``(catalogue, rows)`` of a store, as a run makes them."""
+    catalogue = build_catalogue(store, until, min_clicks)
+    return catalogue, TrainingRows(store, catalogue, rules, until=until, **options)
+
+
+def records(catalogue: Any, rows: TrainingRows, batch_size: int = 3) -> list[Record]:
+    """What a model is given for every label, in external ids."""
+    item_id = catalogue.items.vocabulary.external_list
+    category = catalogue.items.features["category"].external
+    found = []
+    for batch, labels in rows.batches(np.arange(rows.n_rows), batch_size):
+        for p, label in enumerate(labels):
+            row, sequence = batch.row[p], batch.unclicked_row[p]
+            assert batch.unclicked_owner[sequence] == row
+            assert batch.position[p] < batch.short_length[row]
+            short = batch.short[row, : batch.position[p] + 1]
+            by_item, by_category = (codes[codes > 0] for codes in batch.long[row])
+            unclicked = batch.unclicked[batch.unclicked_of == sequence]
+            found.append((
+                catalogue.users.vocabulary.external_list(batch.user[[row]])[0], item_id(np.array([label]))[0],
+                tuple(item_id(short)), tuple(item_id(by_item)), tuple(category(by_category)), tuple(item_id(unclicked)),
+            ))  # fmt: skip
+    return found
+
+
+def expected(
+    users: list[list[Event]], rules: Any, until: int, min_clicks: int = 1, first: int = 0,
+    label_scope: str = "user", unclicked_at: str = "label",
+) -> tuple[Counter[Record], Counter[str]]:  # fmt: skip
+    """The records and the counts of what is left out, by the oracle, one label at a time."""
+    clicks = Counter(event[0] for user in users for event in user if event[2] and event[1] < until)
+    found: Counter[Record] = Counter()
+    dropped: Counter[str] = Counter()
+    for number, user in enumerate(users, start=1):
+        in_order = [event for event in sorted(user, key=lambda event: event[1]) if event[2]]
+        # the oracle's sessions, with each click's place in the user's clicks in the place of its item
+        numbered = [(place, time, session) for place, (_, time, _, session) in enumerate(in_order)]
+        sessions = oracle.sessions(numbered, rules.session_gap, rules.session_max)
+        begins = {click[0]: session[0][0] for session in sessions for click in session}
+        for place, (item, time, _, _) in enumerate(in_order):
+            if not first <= time < until:
+                continue
+            seen = oracle.sessions([c for c in numbered if c[1] < time], rules.session_gap, rules.session_max)
+            if not seen:
+                dropped["no_click_before"] += 1
+            elif label_scope == "session" and begins[place] != seen[-1][0][0]:
+                dropped["other_session"] += 1
+            elif clicks[item] < min_clicks:
+                dropped["too_few_clicks"] += 1
+            else:
+                known = oracle.behaviours(user, time, rules, FEATURES)
+                asked = time if unclicked_at == "label" else seen[-1][0][1]
+                unclicked = oracle.behaviours(user, asked, rules, FEATURES)["unclicked"]
+                found[(number, item, tuple(known["short"]), tuple(known["long"]["item_id"]),
+                       tuple(known["long"]["category"]), tuple(unclicked))] += 1  # fmt: skip
+    return found, dropped
