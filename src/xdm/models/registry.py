@@ -72,10 +72,10 @@ class RetrievalModel(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined]
-        self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
         # V of the papers: one row a candidate, not tied to the input table; row 0 is the padding row of index 0.
         self.output = nn.Embedding(sizes.n_candidates + 1, self.encoder.width)
         nn.init.uniform_(self.output.weight, -0.1, 0.1)
+        self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
 
     def forward(self, batch: Batch) -> Queries:
         """Queries at every point of ``batch`` (tensors)."""
@@ -101,7 +101,7 @@ def sizes_of(catalogue: Catalogue) -> Sizes:
 
 
 def build_model(model: BaseModel, unclicked: UnclickedConfig, catalogue: Catalogue, seed: int) -> RetrievalModel:
-    """A model with fresh weights. The encoder's are drawn first, so that XDM starts from the very SDM of the same seed."""
+    """A model with fresh weights. The extension's are drawn last, so that XDM starts from the very SDM of the same seed."""
     torch.manual_seed(seed)
     codes = FeatureTable.of(catalogue.n_items, catalogue.items.features).codes
     return RetrievalModel(model, unclicked, sizes_of(catalogue), codes)

@@ -1,0 +1,81 @@
+"""Models of every shape that a configuration can switch, and batches of made-up behaviours for them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+
+from xdm.data.batches import Batch
+from xdm.models.inputs import Sizes
+from xdm.models.registry import RetrievalModel
+from xdm.models.sdm import SDMConfig
+from xdm.models.unclicked import UnclickedConfig
+
+N_ITEMS, N_USERS = 30, 9
+SIZES = Sizes(N_ITEMS, 25, N_USERS, {"category": 5, "brand": 3}, {"age": 4, "region": 2})
+BARE = Sizes(N_ITEMS, 25, N_USERS)
+
+SDM_SWITCHES: dict[str, dict[str, Any]] = {
+    "lstm": {}, "gru": {"cell": "gru"}, "two layers": {"layers": 2}, "no residual": {"user_residual": False},
+    "no user id": {"user_width": 0},
+}  # fmt: skip
+XDM_SWITCHES: dict[str, dict[str, Any]] = {
+    f"{pooling} {fusion}": {"pooling": pooling, "fusion": fusion}
+    for pooling in ("sum", "attention") for fusion in ("subtract", "gate")
+}  # fmt: skip
+
+
+def model_of(
+    sizes: Sizes = SIZES, seed: int = 1, unclicked: dict[str, Any] | None = None, **settings: Any
+) -> RetrievalModel:
+    """A model with fresh weights; ``unclicked`` None leaves the extension out. Dropout is 0.2 unless set."""
+    torch.manual_seed(seed)
+    config = SDMConfig(**{"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2,
+                          "dropout": 0.2, **settings})  # fmt: skip
+    extension = UnclickedConfig(enabled=unclicked is not None, **{"dropout": 0.2, **(unclicked or {})})
+    rng = np.random.default_rng(0)
+    codes = [np.arange(N_ITEMS + 1)] + [rng.integers(0, n + 1, N_ITEMS + 1) for n in sizes.features.values()]
+    for row in codes:
+        row[0] = 0
+    return RetrievalModel(config, extension, sizes, np.stack(codes))
+
+
+def batch_of(
+    lengths: list[int], long: list[int], unclicked: list[int], sizes: Sizes = SIZES, seed: int = 0
+) -> Batch:
+    """A batch of tensors with a point at every position: session, long-term and unclicked lengths by session."""
+    rng = np.random.default_rng(seed)
+    size, counts = len(lengths), np.array(lengths)
+    short = rng.integers(1, N_ITEMS + 1, (size, max(lengths)))
+    short[np.arange(max(lengths)) >= counts[:, None]] = 0
+    rows = [N_ITEMS, *sizes.features.values()]
+    lists = np.stack([rng.integers(1, n + 1, (size, max(1, *long))) for n in rows], axis=1)
+    lists[np.broadcast_to(np.arange(lists.shape[2]) >= np.array(long)[:, None, None], lists.shape)] = 0
+    profile = [rng.integers(0, n + 1, size) for n in sizes.profile.values()]
+    row = np.repeat(np.arange(size), counts)
+    batch = Batch(
+        short=short, short_length=counts, long=lists, user=rng.integers(1, N_USERS + 1, size),
+        profile=np.stack(profile, axis=1) if profile else np.zeros((size, 0), np.int64),
+        unclicked=rng.integers(1, N_ITEMS + 1, sum(unclicked)), unclicked_of=np.repeat(np.arange(size), unclicked),
+        unclicked_owner=np.arange(size), row=row, position=np.concatenate([np.arange(n) for n in lengths]),
+        unclicked_row=row,
+    )  # fmt: skip
+    return batch.map(lambda array: torch.from_numpy(np.asarray(array, np.int64)))
+
+
+def session(batch: Batch, b: int) -> Batch:
+    """Session ``b`` of a batch in a batch of its own, without the padding that the others caused."""
+    length = int(batch.short_length[b])
+    long = max(1, int((batch.long[b] != 0).sum(dim=-1).max()))
+    mine = batch.row == b
+    sequence = batch.unclicked_of == b
+    zeros = torch.zeros(int(mine.sum()), dtype=torch.long)
+    return replace(
+        batch, short=batch.short[[b], :length], short_length=batch.short_length[[b]], long=batch.long[[b], :, :long],
+        user=batch.user[[b]], profile=batch.profile[[b]], unclicked=batch.unclicked[sequence],
+        unclicked_of=torch.zeros(int(sequence.sum()), dtype=torch.long), unclicked_owner=torch.zeros(1, dtype=torch.long),
+        row=zeros, position=batch.position[mine], unclicked_row=zeros,
+    )  # fmt: skip
