@@ -11,7 +11,7 @@ import click
 from xdm.schema import UsageError
 
 if TYPE_CHECKING:
-    from xdm.log.preparing import Progress
+    from xdm.log.ingesting import Progress
     from xdm.log.settings import PrepareSettings
     from xdm.log.source import LogSource
 
@@ -54,7 +54,7 @@ def column_options(command: Any) -> Any:
 )  # fmt: skip
 @click.option("--items-columns", metavar="A,B", help="The item features to take.  [default: chosen and said]")
 @click.option("--users-columns", metavar="A,B", help="The profile columns to take.  [default: chosen and said]")
-@click.option("--partitions", type=click.IntRange(1, 4096), help="Parts of the store.  [default: 4 million rows each]")
+@click.option("--partitions", type=click.IntRange(1, 4096), help="Parts of the store.  [default: 2 million rows each]")
 @click.option("--adapter", metavar="NAME", help="LOG is a published data set: ebnerd, kuairand, mind or movielens.")
 @click.option("--overwrite", is_flag=True, help="Replace an existing store.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
@@ -74,7 +74,8 @@ def prepare(
       xdm prepare events.parquet --clicked-when "event_type IN ('click', 'buy')" --out store
     """
     from xdm.folders import check_replaceable
-    from xdm.log.preparing import BadRowsError, prepare_log
+    from xdm.log.ingesting import BadRowsError
+    from xdm.log.preparing import prepare_log
 
     check_replaceable(out, overwrite=overwrite)
     settings = _settings(options)

@@ -35,7 +35,7 @@ class PrepareSettings(BaseModel):
         None, description="item features to take; default: see docs/prepare.md"
     )
     users_columns: tuple[str, ...] | None = Field(None, description="profile columns to take, likewise")
-    partitions: int | None = Field(None, ge=1, le=4096, description="default: about 4 million rows in each part")
+    partitions: int | None = Field(None, ge=1, le=4096, description="default: about 2 million rows in each part")
 
     @model_validator(mode="after")
     def _one_meaning_of_clicked(self) -> Self:
