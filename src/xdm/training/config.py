@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
@@ -38,6 +39,11 @@ class SplitConfig(_Section):
 
     validation: float | int | str = Field(0.1, description="where validation begins, before the test part")
     test: float | int | str = Field(0.1, description="where the test part begins")
+
+    @field_validator("validation", "test", mode="before")
+    @classmethod
+    def _time_as_text(cls, value: Any) -> Any:
+        return value.isoformat() if isinstance(value, date) else value  # YAML turns ISO times into such objects
 
 
 class ObjectiveConfig(_Section):
