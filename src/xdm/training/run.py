@@ -172,12 +172,9 @@ class Run:
         self.history = state["history"]
         self.best = Best(state["best_value"], state["best_epoch"], weights)
         # Steps after the checkpoint are done again; their records are written again.
-        kept = [
-            line
-            for line in (self.folder / "steps.jsonl").read_text().splitlines()
-            if json.loads(line)["step"] < loop.step
-        ]
-        write_bytes(self.folder / "steps.jsonl", "".join(f"{line}\n" for line in kept).encode())
+        # There is a line a step from step 0 on; what follows them may end in half a line, where the process was killed.
+        lines = (self.folder / "steps.jsonl").read_bytes().splitlines(keepends=True)
+        write_bytes(self.folder / "steps.jsonl", b"".join(lines[: loop.step]))
 
     def _save(self, loop: Loop) -> None:
         with (self.folder / "steps.jsonl").open("a") as file:
