@@ -14,7 +14,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: setup
-	$(BIN)/xdm demo --out demo
+	$(BIN)/xdm demo --out demo --overwrite
 
 test: setup lint
 	$(BIN)/python -m pytest

@@ -9,7 +9,7 @@ import click
 
 @click.command(context_settings={"show_default": True})
 @click.option("--out", default="demo", type=click.Path(path_type=Path), help="The folder to fill.")
-@click.option("--users", type=click.IntRange(100), default=6000, help="Simulated users; with 3,000 the difference drowns in noise.")
+@click.option("--users", type=click.IntRange(100), default=6000, help="Simulated users; with few of them differences drown in noise.")
 @click.option("--seed", type=click.IntRange(0), default=7, help="Of the world and of training.")
 @click.option("--epochs", type=click.IntRange(1), default=20, help="Epochs at most.")
 @click.option("--overwrite", is_flag=True, help="Replace what an earlier demo left in OUT.")
@@ -17,7 +17,7 @@ def demo(out: Path, users: int, seed: int, epochs: int, overwrite: bool) -> None
     """Walk the whole road on a simulated log: prepare, train SDM and XDM, judge, compare, look at one user, serve.
 
     Every step is an ordinary command, printed before it runs. The log is simulated, and made so that skips mean
-    something; what the models make of it is measured, not promised. Takes about two minutes on two cores.
+    something; what the models make of it is measured, not promised. Takes one to three minutes on two cores.
 
     \b
     Examples:
