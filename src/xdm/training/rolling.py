@@ -12,6 +12,7 @@ import torch
 
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
+from xdm.data.labels import labels_of
 from xdm.data.rows import TrainingRows
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import evaluate
@@ -53,7 +54,7 @@ def roll(
     behaviours up to then; the model knows nothing after the window's cut.
 
     Raises:
-        UsageError: windows outside of the log, or overlapping ones.
+        UsageError: windows outside of the log, overlapping ones, or one without a click to judge.
     """
     first, last = store.time_range
     cuts = windows.cuts()
@@ -63,6 +64,9 @@ def roll(
         )
     if windows.every < windows.horizon:
         raise UsageError(f"windows of {windows.horizon} s every {windows.every} s overlap; judge each click once")
+    empty = [cut for cut in cuts if not _clicks(store, cut, cut + windows.horizon)]
+    if empty:  # said before the first window is trained, not after
+        raise UsageError(f"no click lies within {windows.horizon} s after {empty}; move the start or judge longer")
     progress = progress or Progress(quiet=True)
     set_threads(config.training.threads)
     warm: tuple[RetrievalModel, Catalogue] | None = None
@@ -88,6 +92,10 @@ def roll(
             figures = {"split": together["split"], "questions": together["questions"], **together["baselines"][name]}
             write_json(folder / "baselines" / name / METRICS_FILE, figures)
     return together
+
+
+def _clicks(store: Store, first: int, until: int) -> int:
+    return sum(len(labels_of(events, first, until)) for _, events in store.parts())
 
 
 def _train(
