@@ -82,7 +82,7 @@ def verdict(differences: list[Comparison]) -> str:
     """One sentence about where XDM is better, where worse, and where nothing can be told (p after Holm, 5 %)."""
     better = [d.metric for d in differences if d.p_holm < 0.05 and d.difference > 0]
     worse = [d.metric for d in differences if d.p_holm < 0.05 and d.difference < 0]
-    rest = [d.metric for d in differences if d.p_holm >= 0.05]
+    rest = [d.metric for d in differences if d.metric not in better + worse]
     parts = [
         f"{word} {', '.join(names)}"
         for word, names in (("better than SDM in", better), ("worse in", worse), ("not told apart in", rest))
