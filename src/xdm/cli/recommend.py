@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from xdm.schema import PADDING, TIME_LIMIT, UsageError
+from xdm.schema import PADDING, UsageError
 
 if TYPE_CHECKING:
     from xdm.serving.messages import InlineEvent, RecommendAnswer
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @click.option("--user", "users", multiple=True, help="A user id; may be given several times.")
 @click.option(
     "--at",
-    type=click.IntRange(0, TIME_LIMIT - 1),
-    help="Only events before this second count.  [default: the second after the last event of STORE or --events]",
+    "asked_at",
+    help="Only events before this count: seconds since 1970, an ISO time (UTC), or 1d, 6h before the log's end.  "
+    "[default: the second after the last event of STORE or --events]",
 )
 @click.option("--k", default=50, show_default=True, type=click.IntRange(1, 1000), help="Items for each user.")
 @click.option(
@@ -41,7 +42,7 @@ def recommend(
     bundle: Path,
     store: Path | None,
     users: tuple[str, ...],
-    at: int | None,
+    asked_at: str | None,
     k: int,
     events_file: Path | None,
     exclude_clicked: bool,
@@ -57,6 +58,7 @@ def recommend(
     xdm recommend bundle --events visit.jsonl --k 10
     xdm recommend bundle store --all --out top50.parquet
     """
+    at = None if asked_at is None else _parse_at(asked_at, store)
     if everyone:
         if store is None or out is None:
             raise UsageError("--all needs the STORE whose users are meant, and --out FILE.parquet")
@@ -79,6 +81,14 @@ def recommend(
             click.echo(json.dumps(answer.model_dump(), ensure_ascii=False))
         else:
             _print_answer(answer)
+
+
+def _parse_at(text: str, store: Path | None) -> int:
+    """Seconds; a duration counts back from the end of the store's log, without a store from now."""
+    from xdm.evaluation.splits import parse_time
+    from xdm.log.store import Store
+
+    return parse_time(text, Store(store).time_range[1] + 1 if store else int(time.time()) + 1)
 
 
 def _open(
