@@ -45,6 +45,11 @@ def serve(
     POST /v1/events      exposures and clicks as they happen
     GET  /health         which model, since when, how many events
     GET  /docs           all of it, to try in a browser
+
+    \b
+    Examples:
+      xdm serve bundle --history store
+      xdm serve bundle --port 8080 --state /var/lib/xdm/events.sqlite
     """
     from xdm.bundle.reading import load_recommender
     from xdm.serving.running import listen, run_service

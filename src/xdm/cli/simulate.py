@@ -40,6 +40,11 @@ def simulate(out: Path, overwrite: bool, as_json: bool, **settings: Any) -> None
     Users like few topics of one cluster; a skipped item says that its topic is not among them. The folder holds
     exposures.parquet, items.parquet and users.parquet, as `xdm prepare` reads them, and truth.parquet: the topics that
     each user likes.
+
+    \b
+    Examples:
+      xdm simulate --out world
+      xdm simulate --out world --users 500 --days 10 --seed 3
     """
     from pydantic import ValidationError
 

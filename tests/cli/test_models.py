@@ -1,0 +1,31 @@
+"""``xdm models`` lists what ``xdm train --model`` takes, and every setting."""
+
+from __future__ import annotations
+
+import json
+
+from tests.learning import call
+from xdm.models.registry import PRESETS
+from xdm.training.config import Config, load_config
+
+
+def test_every_listed_model_can_be_asked_for(capfd):
+    assert call("models") == 0
+    listed = [line.split()[0] for line in capfd.readouterr().out.splitlines()]
+    assert listed == list(PRESETS)
+    assert {load_config(name).name for name in listed} == set(listed)
+
+
+def test_settings_are_every_key_with_its_default(capfd):
+    assert call("models", "--json") == 0
+    answer = json.loads(capfd.readouterr().out)
+    keys = {f"{section}.{key}" for section, values in Config().to_dict().items() for key in values}
+    # the model's name is chosen by --model and has no description of its own
+    assert set(answer["settings"]) == keys - {"model.name"}
+    for key, (default, description) in answer["settings"].items():
+        section, name = key.split(".")
+        assert Config().to_dict()[section][name] == default
+        assert description.strip()
+    assert call("models", "--settings") == 0
+    printed = capfd.readouterr().out
+    assert all(f"  {key} = " in printed for key in answer["settings"])
