@@ -186,7 +186,8 @@ def test_a_manifest_may_not_reach_out_of_the_bundle(copy):
     ("content", "message"),
     [
         (None, "is no bundle; make one with: xdm train"), ("{", "cannot be read"), ("[]", "is no bundle"),
-        ('{"format": "xdm-event-store"}', "names the format 'xdm-event-store'"), ("\xff", "is no bundle|cannot be read"),
+        ('{"format": "xdm-event-store"}', "names the format 'xdm-event-store'"),
+        ('{"format": "xdm-bundle", "files": {}}', "lacks format_version, behaviours"), ("\xff", "is no bundle|cannot be read"),
     ],
 )  # fmt: skip
 def test_what_is_no_bundle_says_so(tmp_path, content, message):

@@ -124,7 +124,8 @@ def test_an_empty_file_has_no_answers(store, tmp_path, capfd):
         ('{"user_id": "u1", "timestamp": 5.0}', "not 5.0"), ('{"user_id": "u1", "timestamp": true}', "not True"),
         ('{"user_id": "u1", "timestamp": null}', "not None"), ('{"user_id": "u1", "timestamp": -1}', "not -1"),
         ('{"user_id": "u1", "timestamp": 1704300000000}', "before the year 3000, not 1704300000000"),
-        ('{"user_id": "u1", "timestamp": NaN}', "not nan"),
+        ('{"user_id": "u1", "timestamp": NaN}', "not nan"), ("[" * 100_000, "is no JSON"),
+        ('{"user_id": "u\\ud800", "timestamp": 5}', "half of a surrogate pair"),
     ],
 )  # fmt: skip
 def test_a_malformed_line_is_named(store, tmp_path, capfd, line, message):

@@ -58,7 +58,7 @@ def read_requests(file: Path) -> Iterator[Request]:
 def _request(line: str, where: str) -> Request:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(
             f'{where}: is no JSON ({error}); a line must look like {{"user_id": "u1", "timestamp": 1700000000}}'
         ) from None
@@ -68,6 +68,8 @@ def _request(line: str, where: str) -> Request:
     user_id, time = value[USER_ID], value[TIMESTAMP]
     if isinstance(user_id, bool) or not isinstance(user_id, str | int):
         raise UsageError(f"{where}: user_id must be a string or an integer, not {user_id!r}")
+    if isinstance(user_id, str) and user_id != user_id.encode(errors="ignore").decode():
+        raise UsageError(f"{where}: user_id {user_id!r} is no Unicode text: it holds half of a surrogate pair")
     if isinstance(time, bool) or not isinstance(time, int) or not 0 <= time < TIME_LIMIT:
         raise UsageError(
             f"{where}: timestamp must be whole seconds since 1970, at least 0 and before the year 3000, not {time!r}"

@@ -79,6 +79,9 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         found = manifest.get("format") if isinstance(manifest, dict) else None
         raise BundleError(f"{path} is no bundle (its manifest names the format {found!r})")
+    lacking = [key for key in ("format_version", "files", "behaviours") if key not in manifest]
+    if lacking:
+        raise BundleError(f"{path / MANIFEST} lacks {', '.join(lacking)}; copy the whole folder again, or train again")
     if manifest["format_version"] > FORMAT_VERSION:
         raise BundleError(
             f"{path} has bundle format {manifest['format_version']}, newer than {FORMAT_VERSION}, the newest that this "
