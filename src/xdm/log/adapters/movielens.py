@@ -7,6 +7,7 @@ Three layouts: ``u.data``, ``u.item``, ``u.user`` (100K); ``ratings.dat``, ``mov
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def open_source(path: Path) -> MovielensLog:
     raise wrong_layout("MovieLens", path, wanted)
 
 
-class MovielensLog(PublishedLog):
+class MovielensLog(PublishedLog, ABC):
     """One click a rating. Items have the first genre as category and the release year, both as text."""
 
     RATINGS: str
@@ -50,9 +51,9 @@ class MovielensLog(PublishedLog):
     def __init__(self, root: Path) -> None:
         super().__init__(root, [root / self.RATINGS], [root / name for name in (self.ITEMS, self.USERS) if name])
 
+    @abstractmethod
     def movies(self, path: Path) -> Iterator[tuple[str, str, str]]:
         """``(id, title, first genre)`` of each film."""
-        raise NotImplementedError
 
     @property
     def items(self) -> pa.Table | None:
