@@ -25,7 +25,7 @@ from xdm.log.store import Events
 
 
 def world(rows: int, seed: int = 1) -> tuple[Events, int]:
-    """Users of log-normal activity over 14 days, in visits; six of ten exposures come from a pool of 30 of the user's own."""
+    """Users of log-normal activity over 14 days, in visits; six of ten exposures come from the user's own pool of 15 to 165."""
     rng = np.random.default_rng(seed)
     users = rows // 40
     weight = rng.lognormal(0, 1.2, users)
@@ -35,7 +35,8 @@ def world(rows: int, seed: int = 1) -> tuple[Events, int]:
     n_items = max(rows // 20, 100)
     item = (n_items * rng.random(rows) ** 3).astype(np.int64)
     pool = rng.random(rows) < 0.6
-    item[pool] = (user[pool] * 7919 + rng.integers(0, 30, int(pool.sum())) ** 2) % n_items
+    size = 15 + 150 * rng.random(users) ** 4  # of a user's pool
+    item[pool] = (user[pool] * 7919 + (size[user[pool]] * rng.random(int(pool.sum()))).astype(np.int64) ** 2) % n_items
     visit = rng.integers(0, 14 * 86400, rows) // 43200 * 43200 + rng.integers(0, 1800, rows)
     order = np.argsort(user * (14 * 86400) + visit, kind="stable")
     item, when = item[order] + 1, visit[order] + 1_700_000_000
