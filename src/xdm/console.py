@@ -23,9 +23,13 @@ class Bar:
 
     def advance(self, note: str = "", by: int = 1) -> None:
         """``by`` more are done; ``note`` is shown beside the bar."""
-        self._done += by
+        self.reach(self._done + by, self._total, note)
+
+    def reach(self, done: int, total: int, note: str = "") -> None:
+        """``done`` of ``total`` are done: for work that learns on its way how much it is."""
+        self._done, self._total = done, total
         if self._live is not None:
-            self._live.update(self._task, completed=self._done, note=note)
+            self._live.update(self._task, completed=done, total=total, note=note)
         elif not self._progress.quiet and time.monotonic() - self._printed >= QUIET_SECONDS:
             self._printed = time.monotonic()
             rate = (self._done - self._first) / (self._printed - self._began)

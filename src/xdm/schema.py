@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ POSITION = "position"
 DWELL = "dwell"
 
 REQUIRED_COLUMNS = (USER_ID, ITEM_ID, TIMESTAMP, CLICKED)
-OPTIONAL_COLUMNS = (SESSION_ID, ACTION, POSITION, DWELL)
 
 # --- columns of results ---------------------------------------------------------------------------------------------
 RANK = "rank"
@@ -77,13 +77,15 @@ class InternalError(XdmError):
     exit_code = 1
 
 
-def read_only(array: np.ndarray) -> np.ndarray:
-    """Mark ``array`` as not writeable and return it."""
-    array.flags.writeable = False
-    return array
-
-
 def describe_path(path: Path | str, **where: Any) -> str:
     """``file.csv, row 12, column 'clicked'``: where something is, for messages."""
     parts = [str(path)] + [f"{name} {value!r}" if name == "column" else f"{name} {value}" for name, value in where.items()]
     return ", ".join(parts)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` where one of ``known`` is near ``name``, else nothing."""
+    import difflib
+
+    near = difflib.get_close_matches(name, list(known), n=1)
+    return f" Did you mean '{near[0]}'?" if near else ""

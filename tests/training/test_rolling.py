@@ -158,13 +158,13 @@ def test_a_warm_window_learns_from_recent_labels_only(simulated, monkeypatch):
     from xdm.training import rolling
 
     asked = []
-    rows = rolling.TrainingRows
+    rows = rolling.training_rows
 
     def recorded(*args, first=0, **options):
         asked.append(first)
         return rows(*args, first=first, **options)
 
-    monkeypatch.setattr(rolling, "TrainingRows", recorded)
+    monkeypatch.setattr(rolling, "training_rows", recorded)
     config = load_config("sdm", None, FAST)
     windows = Windows(START + 3 * DAY, DAY, 2, HOUR, warm_epochs=1, warm_history=DAY)
     store, quiet = Store(simulated), Progress(quiet=True)

@@ -218,3 +218,12 @@ def test_shares_part_the_clicks(simulated):
     assert (times < validation_from).mean() == pytest.approx(0.5, abs=0.01)
     assert (times >= test_from).mean() == pytest.approx(0.3, abs=0.01)
     assert until == store.time_range[1] + 1
+
+
+def test_a_folder_of_that_name_that_no_run_wrote_is_left_alone(simulated, tmp_path):
+    (tmp_path / "bundle.run").mkdir()
+    (tmp_path / "bundle.run" / "letter.txt").write_text("mine")
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match="not written by xdm"):
+            Run(Store(simulated), load_config("sdm", None, [*SMALL]), tmp_path / "bundle", overwrite=overwrite).train()
+    assert (tmp_path / "bundle.run" / "letter.txt").read_text() == "mine"

@@ -9,7 +9,7 @@ from typing import NoReturn
 import click
 
 from xdm import __version__
-from xdm.schema import XdmError
+from xdm.schema import XdmError, nearest
 
 # name: (module:function, the line that `xdm --help` shows), in the order of the road from a log to a service
 COMMANDS = {
@@ -46,12 +46,8 @@ class LazyGroup(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        import difflib
-
         if args and args[0] not in COMMANDS and not args[0].startswith("-"):
-            near = difflib.get_close_matches(args[0], COMMANDS, n=1)
-            hint = f" Did you mean '{near[0]}'?" if near else ""
-            ctx.fail(f"No such command '{args[0]}'.{hint} `xdm --help` lists the commands.")
+            ctx.fail(f"No such command '{args[0]}'.{nearest(args[0], COMMANDS)} `xdm --help` lists the commands.")
         return super().resolve_command(ctx, args)
 
 

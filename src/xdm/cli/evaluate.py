@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +53,7 @@ def evaluate(
     xdm evaluate bundle store --cut-off 6h --protocol each-click
     """
     from xdm.bundle.reading import load_recommender
+    from xdm.console import Progress
     from xdm.evaluation import running
     from xdm.evaluation.splits import parse_duration
     from xdm.log.store import Store
@@ -62,10 +61,10 @@ def evaluate(
     opened, window = Store(store), parse_duration(recent_window)
     recommender = load_recommender(bundle)
     split = choose_split(bundle, recommender.manifest, opened.time_range[1] + 1, part, protocol, cut_off, until)
-    with progress_bar("questions") as progress:
+    with Progress().bar("judging", 0, unit="questions") as bar:
         metrics = running.evaluate(
             recommender, opened, split, ks, out,
-            exclude_seen=exclude_seen, progress=progress, recent_window=window, overwrite=overwrite,
+            exclude_seen=exclude_seen, progress=bar.reach, recent_window=window, overwrite=overwrite,
         )  # fmt: skip
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
@@ -107,24 +106,6 @@ def choose_split(
         )
     default_until = end if cut_off and part == "test" else int(own[last])
     return Split(protocol, chosen_from, parse_time(until, end) if until else default_until)
-
-
-@contextlib.contextmanager
-def progress_bar(unit: str) -> Iterator[Callable[[int, int], None]]:
-    """A bar on standard error with rate and remaining time; nothing where standard error is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn(unit), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(unit, total=None, rate="")
-
-        def show(done: int, total: int) -> None:
-            elapsed = bar.tasks[0].elapsed or 0.0
-            bar.update(task, completed=done, total=total, rate=f"{done / elapsed:,.0f}/s" if elapsed else "")
-
-        yield show
 
 
 def print_metrics(name: str, metrics: dict[str, Any], ks: tuple[int, ...]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from xdm.schema import UsageError
+from xdm.schema import UsageError, nearest
 
 if TYPE_CHECKING:
     from xdm.log.ingesting import Progress
@@ -115,14 +115,10 @@ def _settings(options: dict[str, Any]) -> PrepareSettings:
 
 def _adapted(name: str, log: tuple[str, ...], options: dict[str, Any]) -> LogSource:
     """The published data set in the folder that ``log`` names."""
-    import difflib
-
     from xdm.log.adapters import ADAPTERS
 
     if name not in ADAPTERS:
-        near = difflib.get_close_matches(name, ADAPTERS, n=1)
-        hint = f" Did you mean '{near[0]}'?" if near else ""
-        raise UsageError(f"there is no adapter '{name}'; there are {', '.join(ADAPTERS)}.{hint}")
+        raise UsageError(f"there is no adapter '{name}'; there are {', '.join(ADAPTERS)}.{nearest(name, ADAPTERS)}")
     given = [f"--{option.replace('_', '-')}" for option in _COLUMN_MEANINGS if options.get(option) is not None]
     if given or options["time_unit"] != "auto":
         raise UsageError(f"an adapter knows its columns; leave out {', '.join(given or ['--time-unit'])}")

@@ -71,4 +71,4 @@ def rolling(
     if as_json:
         click.echo(json.dumps(metrics))
     else:
-        print_metrics(model or config.name, metrics, tuple(sorted(set(ks))))
+        print_metrics(config.name, metrics, tuple(sorted(set(ks))))

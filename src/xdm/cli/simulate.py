@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +47,7 @@ def simulate(out: Path, overwrite: bool, as_json: bool, **settings: Any) -> None
     """
     from pydantic import ValidationError
 
+    from xdm.console import Progress
     from xdm.simulation.world import World
     from xdm.simulation.writing import write_world
 
@@ -55,8 +55,8 @@ def simulate(out: Path, overwrite: bool, as_json: bool, **settings: Any) -> None
         world = World(**settings)
     except ValidationError as error:
         raise ConfigError("; ".join(_describe(one) for one in error.errors())) from None
-    with click.progressbar(length=world.users, label="Simulating users", show_pos=True, file=sys.stderr) as bar:
-        manifest = write_world(world, out, overwrite=overwrite, progress=lambda done, _: bar.update(done - bar.pos))
+    with Progress().bar("simulating", world.users, unit="users") as bar:
+        manifest = write_world(world, out, overwrite=overwrite, progress=bar.reach)
     if as_json:
         click.echo(json.dumps({"out": str(out), **manifest}))
         return

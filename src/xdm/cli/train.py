@@ -53,7 +53,7 @@ def train(
         return
     from xdm.training.run import Run
 
-    run = Run(Store(store), config, out, name=model or "", overwrite=overwrite)
+    run = Run(Store(store), config, out, overwrite=overwrite)
     result = run.train(resume=resume, progress=Progress(quiet=quiet))
     if as_json:
         click.echo(json.dumps(result))

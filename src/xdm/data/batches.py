@@ -43,14 +43,13 @@ class Batch:
 def _pad(offsets, values, which, out):
     for i in range(len(which)):
         begin = offsets[which[i]]
-        for j in range(min(offsets[which[i] + 1] - begin, out.shape[1])):
+        for j in range(offsets[which[i] + 1] - begin):
             out[i, j] = values[begin + j]
 
 
-def pad_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray, width: int | None = None) -> np.ndarray:
-    """The lists ``which`` as int64 ``[len(which), width]``, padded with 0; ``width`` defaults to the longest (at least 1)."""
-    if width is None:
-        width = max(1, int((offsets[which + 1] - offsets[which]).max(initial=0)))
+def pad_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """The lists ``which`` as int64 ``[len(which), longest]``, padded with 0; at least one column."""
+    width = max(1, int((offsets[which + 1] - offsets[which]).max(initial=0)))
     out = np.zeros((len(which), width), np.int64)
     _pad(offsets, values, which, out)
     return out

@@ -44,7 +44,6 @@ from xdm.vocabulary import Vocabulary
 
 FORMAT = "xdm-event-store"
 FORMAT_VERSION = 1
-EXTRA_COLUMNS = ("action", "position", "dwell")
 
 
 @dataclass(frozen=True)

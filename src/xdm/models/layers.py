@@ -23,11 +23,6 @@ def masked_softmax(scores: Tensor, visible: Tensor) -> Tensor:
     return weights * visible.to(weights.dtype)
 
 
-def positions_before(lengths: Tensor, width: int) -> Tensor:
-    """``[B, width]`` bool: which of ``width`` places are below each of ``lengths`` ``[B]``."""
-    return torch.arange(width, device=lengths.device)[None, :] < lengths[:, None]
-
-
 def causal(width: int, device: torch.device) -> Tensor:
     """``[width, width]`` bool: place t (row) sees places up to t."""
     places = torch.arange(width, device=device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from xdm.data.catalogue import Catalogue
 from xdm.models.inputs import Sizes
 from xdm.models.sdm import SDM, SDMConfig
 from xdm.models.unclicked import Encoder, Queries, UnclickedConfig, UnclickedExtension
-from xdm.schema import ConfigError
+from xdm.schema import ConfigError, nearest
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,6 @@ PRESET_SUMMARIES = {
     **{name: entry.summary for name, entry in MODELS.items()},
     "xdm": "XDM (DASFAA 2022): SDM with the unclicked sequence, symmetric triplet and confidence fusion",
 }
-
-
-def nearest(name: str, known: Any) -> str:
-    """`` Did you mean 'x'?`` where one of ``known`` is near ``name``, else nothing."""
-    near = difflib.get_close_matches(name, list(known), n=1)
-    return f" Did you mean '{near[0]}'?" if near else ""
 
 
 def preset(name: str) -> dict[str, Any]:

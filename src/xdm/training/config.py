@@ -13,11 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationErr
 
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.rows import LabelScope, UnclickedAt
-from xdm.models.registry import MODELS, model_config, nearest, preset
+from xdm.models.registry import MODELS, model_config, preset
 from xdm.models.sdm import SDMConfig
 from xdm.models.unclicked import UnclickedConfig
 from xdm.objectives.triplet import Form
-from xdm.schema import ConfigError
+from xdm.schema import ConfigError, nearest
 
 
 class _Section(BaseModel):

@@ -8,7 +8,9 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
+from xdm.data.catalogue import Catalogue
 from xdm.data.rows import TrainingRows
+from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel
 from xdm.training.config import Config
 from xdm.training.steps import epoch_order, losses, seed_step
@@ -22,6 +24,14 @@ def set_threads(threads: int) -> int:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     return threads
+
+
+def training_rows(store: Store, catalogue: Catalogue, config: Config, *, until: int, first: int = 0) -> TrainingRows:
+    """The rows of the labels in ``[first, until)`` (seconds), as ``config`` wants them."""
+    return TrainingRows(
+        store, catalogue, config.behaviours, until=until, first=first,
+        label_scope=config.data.label_scope, unclicked_at=config.data.unclicked_at,
+    )  # fmt: skip
 
 
 class Loop:

@@ -13,7 +13,6 @@ import torch
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
 from xdm.data.labels import labels_of
-from xdm.data.rows import TrainingRows
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split
@@ -22,7 +21,7 @@ from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel, build_model
 from xdm.schema import HOUR, USER_ID, UsageError
 from xdm.training.config import Config
-from xdm.training.loop import Loop, set_threads
+from xdm.training.loop import Loop, set_threads, training_rows
 from xdm.training.run import recommender_of
 
 BASELINES = ("popularity", "recent_popularity")
@@ -103,10 +102,7 @@ def _train(
 ) -> tuple[RetrievalModel, Catalogue]:  # fmt: skip
     catalogue = build_catalogue(store, cut, config.data.min_clicks)
     since = cut - windows.warm_history if warm is not None and windows.warm_history else 0
-    rows = TrainingRows(
-        store, catalogue, config.behaviours, until=cut, first=since,
-        label_scope=config.data.label_scope, unclicked_at=config.data.unclicked_at,
-    )  # fmt: skip
+    rows = training_rows(store, catalogue, config, until=cut, first=since)
     model = build_model(config.model, config.unclicked, catalogue, config.training.seed)
     if warm is not None:
         carry_over(*warm, model, catalogue)

@@ -14,7 +14,6 @@ import yaml
 from xdm.bundle.writing import torch_tower, write_bundle
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
-from xdm.data.rows import TrainingRows
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split, parse_time, time_boundaries
 from xdm.folders import check_replaceable, write_bytes
@@ -24,7 +23,7 @@ from xdm.retrieval.recommender import TowerRecommender
 from xdm.schema import ConfigError, UsageError
 from xdm.training.checkpoints import load_checkpoint, newest_checkpoint, read_state, save_checkpoint
 from xdm.training.config import Config, SplitConfig, differences, parse_config
-from xdm.training.loop import Loop, StepRecord, set_threads
+from xdm.training.loop import Loop, StepRecord, set_threads, training_rows
 
 
 @dataclass
@@ -71,10 +70,8 @@ def recommender_of(model: RetrievalModel, catalogue: Catalogue, config: Config) 
 class Run:
     """One training run. Its folder (``OUT.run`` beside the bundle ``OUT``) holds config.yaml, steps.jsonl and checkpoints."""
 
-    def __init__(
-        self, store: Store, config: Config, out: Path | str, *, name: str = "", overwrite: bool = False
-    ) -> None:
-        self.store, self.config, self.out, self.name = store, config, Path(out), name or config.name
+    def __init__(self, store: Store, config: Config, out: Path | str, *, overwrite: bool = False) -> None:
+        self.store, self.config, self.out = store, config, Path(out)
         self.overwrite = overwrite
         self.folder = self.out.with_name(self.out.name + ".run")
         self.validation_from, self.test_from, self.until = boundaries(store, config.split)
@@ -95,11 +92,7 @@ class Run:
         threads = set_threads(self.config.training.threads)
         progress.say(f"catalogue and training rows up to {self.validation_from} ...")
         catalogue = build_catalogue(self.store, self.validation_from, self.config.data.min_clicks)
-        data = self.config.data
-        rows = TrainingRows(
-            self.store, catalogue, self.config.behaviours, until=self.validation_from,
-            label_scope=data.label_scope, unclicked_at=data.unclicked_at,
-        )  # fmt: skip
+        rows = training_rows(self.store, catalogue, self.config, until=self.validation_from)
         if not rows.n_labels:
             raise UsageError(
                 f"{self.store.path} holds no click that follows another before {self.validation_from}; nothing to learn from"
@@ -119,7 +112,7 @@ class Run:
         self._loop(loop, catalogue, progress)
         loop.model.load_state_dict(self.best.weights)
         facts = {
-            "model": self.name, "seed": self.config.training.seed, "threads": threads, "best_epoch": self.best.epoch + 1,
+            "model": self.config.name, "seed": self.config.training.seed, "threads": threads, "best_epoch": self.best.epoch + 1,
             self.config.training.monitor: self.best.value, "labels": rows.n_labels, "sessions": rows.n_rows,
             "labels_left_out": rows.dropped, "store": self.store.manifest["fingerprint"],
             "split": {"protocol": "time", "validation_from": self.validation_from, "test_from": self.test_from, "until": self.until},
@@ -158,11 +151,14 @@ class Run:
             raise UsageError(
                 f"{self.folder} holds an unfinished run; go on with --resume, or start anew with --overwrite"
             )
+        # Beside a mistyped OUT there may lie a folder of that name that no run ever wrote.
+        check_replaceable(self.folder, overwrite=True, marker="config.yaml")
         if self.folder.exists():
             shutil.rmtree(self.folder)
-        (self.folder / "checkpoints").mkdir(parents=True)
+        self.folder.mkdir(parents=True)
         write_bytes(self.folder / "config.yaml", yaml.safe_dump(self.config.to_dict(), sort_keys=False).encode())
         write_bytes(self.folder / "steps.jsonl", b"")
+        (self.folder / "checkpoints").mkdir()
         return None
 
     def _restore(self, checkpoint: Path, loop: Loop) -> None:
