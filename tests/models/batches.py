@@ -23,8 +23,11 @@ SDM_SWITCHES: dict[str, dict[str, Any]] = {
     "no user id": {"user_width": 0},
 }  # fmt: skip
 XDM_SWITCHES: dict[str, dict[str, Any]] = {
-    f"{pooling} {fusion}": {"pooling": pooling, "fusion": fusion}
-    for pooling in ("sum", "attention") for fusion in ("subtract", "gate")
+    **{pooling: {"pooling": pooling, "heads": 2} for pooling in ("sum", "mean", "attention", "self_attention", "gru")},
+    **{f"{pooling} with user": {"pooling": pooling, "user_query": True, "heads": 2}
+       for pooling in ("sum", "attention", "self_attention")},
+    **{f"sum {fusion}": {"fusion": fusion} for fusion in ("gate", "scalar", "none")},
+    "sum of output vectors": {"items": "output"},
 }  # fmt: skip
 
 

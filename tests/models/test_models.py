@@ -143,7 +143,7 @@ def test_initial_tables_and_gates():
     items = model.encoder.items.tables[0].weight[1:]
     assert items.abs().max() <= 2 * 30**-0.5
     assert model.output.weight.abs().max() <= 0.1
-    assert (model.unclicked.confidence.bias == -2).all()
+    assert (model.unclicked.confidence.bias == 2).all()
     forget = model.encoder.recurrent.layers[0].bias_ih_l0[8:16] + model.encoder.recurrent.layers[0].bias_hh_l0[8:16]
     assert (forget == 1).all()
 

@@ -43,7 +43,8 @@ def test_only_points_with_unclicked_items_differ_from_sdm(switches):
         plain, found = sdm(batch).query, xdm(batch)
     assert torch.equal(found.clicked, plain)
     differ = (found.query != plain).any(dim=-1)[:, 0]
-    assert torch.equal(differ, batch.row == 1)
+    # without a fusion n enters the loss alone
+    assert torch.equal(differ, (batch.row == 1) & (switches.get("fusion") != "none"))
     assert torch.equal(found.has_unclicked, batch.row == 1)
 
 
@@ -67,6 +68,26 @@ def test_training_xdm_on_a_log_of_clicks_is_training_sdm():
     assert all(torch.equal(xdm[name], weight) for name, weight in sdm.items())
 
 
+def pooled(extension, switches, items, user):
+    """n of one sequence of item vectors, item by item."""
+    pooling, kind = extension.pooling, switches.get("pooling", "sum")
+    if kind == "mean":
+        return sum(items) / len(items)
+    if kind == "gru":
+        return pooling.recurrent(torch.stack(items)[None])[0][0, -1]
+    if kind == "self_attention":
+        items = list(pooling.block(torch.stack(items)[None], torch.ones((1, len(items), len(items)), dtype=bool))[0])
+    scores = [float(pooling.score(x)) for x in items]
+    if pooling.query is not None:
+        who = torch.tanh(pooling.query(user))
+        scores = [score + float(x @ who) / math.sqrt(8) for score, x in zip(scores, items, strict=True)]
+    if kind == "sum":
+        weights = [1 / (1 + math.exp(-score)) for score in scores]
+    else:
+        weights = [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
+    return sum(weight * x for weight, x in zip(weights, items, strict=True))
+
+
 @switches
 def test_representation_and_fusion_one_item_at_a_time(switches):
     model = model_of(unclicked=switches).eval().double()
@@ -77,38 +98,55 @@ def test_representation_and_fusion_one_item_at_a_time(switches):
         user = encoder.users(batch)
         for p in range(len(batch.row)):
             b = int(batch.row[p])
-            who = torch.tanh(extension.user_query(user[b]))
-            items = [torch.tanh(extension.item(encoder.items(item))) for item in batch.unclicked[batch.unclicked_of == b]]
-            scores = [float(x @ who) / math.sqrt(8) for x in items]
-            if switches["pooling"] == "sum":
-                weights = [1 / (1 + math.exp(-score)) for score in scores]
+            listed = batch.unclicked[batch.unclicked_of == b]
+            if switches.get("items") == "output":  # items 26 to 30 have no vector that is scored
+                items = [model.output.weight[i] if i <= 25 else torch.zeros(8).double() for i in listed]
             else:
-                weights = [math.exp(score) / sum(map(math.exp, scores)) for score in scores]
-            n = sum(weight * x for weight, x in zip(weights, items, strict=True))
-            h = found.clicked[p, 0]
-            g = torch.sigmoid(extension.confidence(torch.cat([h, n, h * n, user[b]])))
-            fuse = extension.fuse
-            z = h - g * fuse(n) if switches["fusion"] == "subtract" else (1 - g) * h + g * fuse(torch.cat([h, n]))
+                items = [torch.tanh(extension.item(encoder.items(item))) for item in listed]
+            n = pooled(extension, switches, items, user[b])
             torch.testing.assert_close(found.unclicked[p], n)
+            h, fusion = found.clicked[p, 0], switches.get("fusion", "subtract")
+            if fusion == "none":
+                z = h
+            else:
+                g = torch.sigmoid(extension.confidence(torch.cat([h, n, h * n, user[b]])))
+                assert len(g) == (1 if fusion == "scalar" else 8)
+                fuse = extension.fuse
+                z = (1 - g) * h + g * fuse(torch.cat([h, n])) if fusion == "gate" else h - g * fuse(n)
             torch.testing.assert_close(found.query[p, 0], z)
 
 
 @switches
-def test_the_order_of_unclicked_items_does_not_matter_and_their_number_does(switches):
+def test_order_matters_to_a_recurrent_pooling_alone_and_the_number_of_items_to_all(switches):
     model = model_of(unclicked=switches).eval()
     batch = batch_of([3], [2], [4])
     with torch.no_grad():
-        found = model(batch).query
-        turned = model(replace(batch, unclicked=batch.unclicked.flip(0))).query
-        fewer = model(replace(batch, unclicked=batch.unclicked[:2], unclicked_of=batch.unclicked_of[:2])).query
-    torch.testing.assert_close(turned, found, atol=1e-6, rtol=0)
+        found = model(batch).unclicked
+        turned = model(replace(batch, unclicked=batch.unclicked.flip(0))).unclicked
+        fewer = model(replace(batch, unclicked=batch.unclicked[:2], unclicked_of=batch.unclicked_of[:2])).unclicked
+    assert torch.allclose(turned, found, atol=1e-6) == (switches.get("pooling") != "gru")
     assert not torch.allclose(fewer, found, atol=1e-4)
+
+
+@switches
+def test_sequences_over_the_whole_catalogue_and_over_the_listed_items_are_the_same(switches):
+    """Long lists take a table of all items, short ones of those that they name; a model must not know the difference."""
+    model = model_of(unclicked=switches).eval()
+    many, few = batch_of([2, 2], [1, 1], [40, 3]), batch_of([2, 2], [1, 1], [40, 3])
+    sequence = many.unclicked_of == 1
+    few = replace(
+        few, unclicked=many.unclicked[sequence], unclicked_of=torch.ones(3, dtype=torch.long)
+    )  # the first session's list is empty
+    with torch.no_grad():
+        long, short = model(many), model(few)
+    torch.testing.assert_close(short.unclicked[2:], long.unclicked[2:])
+    assert not short.unclicked[:2].any()
 
 
 def test_evidence_adds_up_in_sums_and_not_in_averages():
     one, two = batch_of([2], [1], [1]), batch_of([2], [1], [2])
     two = replace(two, unclicked=one.unclicked.repeat(2))
     with torch.no_grad():
-        for pooling, factor in (("sum", 2), ("attention", 1)):
+        for pooling, factor in (("sum", 2), ("attention", 1), ("mean", 1)):
             model = model_of(unclicked={"pooling": pooling}).eval()
             torch.testing.assert_close(model(two).unclicked, factor * model(one).unclicked)

@@ -10,46 +10,52 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdm.objectives.triplet import triplet, unit_distance
+from xdm.objectives.triplet import DISTANCES, FORMS, triplet, unit_squared
 
 
-def distance(a, b):
+def distance(a, b, kind="unit_squared"):
     def unit(x):
         norm = math.sqrt(sum(v * v for v in x))
         return [v / max(norm, 1e-8) for v in x]
 
-    return sum((x - y) ** 2 for x, y in zip(unit(a), unit(b), strict=True))
+    if kind == "unit_squared":
+        a, b = unit(a), unit(b)
+    total = sum((x - y) ** 2 for x, y in zip(a, b, strict=True))
+    return math.sqrt(total) if kind == "l2" else total
 
 
-def naive(h, n, c, present, margin, form):
-    total = 0.0
-    for i in range(len(h)):
-        if not present[i]:
-            continue
-        asymmetric = max(0.0, distance(c[i], h[i]) - distance(c[i], n[i]) + margin)
-        other = max(0.0, distance(h[i], c[i]) - distance(h[i], n[i]) + margin)
-        total += asymmetric if form == "asymmetric" else (asymmetric + other) / 2
-    return total / len(h)
+def naive_point(h, n, c, m, form, kind):
+    hc, nc, nh = distance(h, c, kind), distance(n, c, kind), distance(n, h, kind)
+    return {
+        "symmetric": (max(0, hc - nc + m) + max(0, hc - nh + m)) / 2,
+        "symmetric_mean": max(0, hc - (nc + nh) / 2 + m),
+        "symmetric_swap": max(0, hc - min(nc, nh) + m),
+        "asymmetric": max(0, hc - nc + m),
+        "label_clicked": hc,
+        "unclicked_label": max(0, m - nc),
+        "unclicked_clicked": max(0, m - nh),
+    }[form]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 10_000), points=st.integers(1, 6), margin=st.floats(0, 4),
-    form=st.sampled_from(["symmetric", "asymmetric"]),
+    form=st.sampled_from(FORMS), kind=st.sampled_from(sorted(DISTANCES)),
 )  # fmt: skip
-def test_equals_a_loop(seed, points, margin, form):
+def test_equals_a_loop(seed, points, margin, form, kind):
     rng = np.random.default_rng(seed)
     h, n, c = (torch.from_numpy(rng.normal(size=(points, 3))) for _ in range(3))
     present = torch.from_numpy(rng.random(points) < 0.7)
-    wanted = naive(h.tolist(), n.tolist(), c.tolist(), present.tolist(), margin, form)
-    assert float(triplet(h, n, c, present, margin, form)) == pytest.approx(wanted, abs=1e-9)
+    vectors = zip(h.tolist(), n.tolist(), c.tolist(), present.tolist(), strict=True)
+    wanted = sum(naive_point(*three, margin, form, kind) for *three, there in vectors if there) / points
+    assert float(triplet(h, n, c, present, margin, form, kind)) == pytest.approx(wanted, abs=1e-6)
 
 
 def test_distance_is_squared_between_unit_vectors():
     a, b = torch.tensor([[3.0, 0.0]]), torch.tensor([[0.0, 0.2]])
-    assert float(unit_distance(a, b)) == pytest.approx(2)
-    assert float(unit_distance(a, 7 * a)) == pytest.approx(0)
-    assert float(unit_distance(a, -b.flip(1))) == pytest.approx(4)
+    assert float(unit_squared(a, b)) == pytest.approx(2)
+    assert float(unit_squared(a, 7 * a)) == pytest.approx(0)
+    assert float(unit_squared(a, -b.flip(1))) == pytest.approx(4)
 
 
 YES = torch.tensor([True])
@@ -57,7 +63,7 @@ EAST, NORTH, WEST = (torch.tensor([v]) for v in ([1.0, 0.0], [0.0, 1.0], [-1.0, 
 NORTH_EAST = torch.tensor([[1.0, 1.0]])
 
 
-@pytest.mark.parametrize("form", ["symmetric", "asymmetric"])
+@pytest.mark.parametrize("form", ["symmetric", "symmetric_mean", "symmetric_swap", "asymmetric"])
 def test_direction(form):
     def loss(h, n, c):
         return float(triplet(h, n, c, YES, 1.0, form))
@@ -75,7 +81,7 @@ def test_only_the_symmetric_form_pushes_the_unclicked_from_the_clicked():
     assert near > far
 
 
-@pytest.mark.parametrize("form", ["symmetric", "asymmetric"])
+@pytest.mark.parametrize("form", FORMS)
 def test_points_without_unclicked_count_as_zeros(form):
     torch.manual_seed(0)
     h, n, c = torch.randn(4, 3), torch.randn(4, 3), torch.randn(4, 3)
@@ -84,12 +90,13 @@ def test_points_without_unclicked_count_as_zeros(form):
     assert float(triplet(h, n, c, torch.zeros(4, dtype=torch.bool), 2.0, form)) == 0
 
 
-@pytest.mark.parametrize("form", ["symmetric", "asymmetric"])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("kind", sorted(DISTANCES))
 @pytest.mark.parametrize("zero", ["h", "n", "c", "equal"])
-def test_gradients_are_finite_where_a_norm_or_a_distance_is_zero(form, zero):
+def test_gradients_are_finite_where_a_norm_or_a_distance_is_zero(form, kind, zero):
     vectors = {name: torch.tensor([[1.0, 2.0]]) if zero == "equal" else torch.randn(1, 2) for name in "hnc"}
     if zero != "equal":
         vectors[zero] = torch.zeros(1, 2)
     leaves = {name: vector.requires_grad_() for name, vector in vectors.items()}
-    triplet(leaves["h"], leaves["n"], leaves["c"], YES, 4.0, form).backward()
-    assert all(torch.isfinite(leaf.grad).all() for leaf in leaves.values())
+    triplet(leaves["h"], leaves["n"], leaves["c"], YES, 4.0, form, kind).backward()
+    assert all(torch.isfinite(leaf.grad).all() for leaf in leaves.values() if leaf.grad is not None)

@@ -31,14 +31,25 @@ class ModelEntry:
 MODELS = {"sdm": ModelEntry(SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate")}
 
 # What `--model NAME` stands for: settings of the whole configuration, over its defaults.
-PRESETS: dict[str, dict[str, Any]] = {
-    **{name: {"model": {"name": name}} for name in MODELS},
-    "xdm": {"model": {"name": "sdm"}, "unclicked": {"enabled": True}},
-}
-PRESET_SUMMARIES = {
-    **{name: entry.summary for name, entry in MODELS.items()},
-    "xdm": "XDM (DASFAA 2022): SDM with the unclicked sequence, symmetric triplet and confidence fusion",
-}
+PRESETS: dict[str, dict[str, Any]] = {name: {"model": {"name": name}} for name in MODELS}
+PRESET_SUMMARIES = {name: entry.summary for name, entry in MODELS.items()}
+
+
+def _xdm(summary: str, **objective: Any) -> tuple[dict[str, Any], str]:
+    settings: dict[str, Any] = {"model": {"name": "sdm"}, "unclicked": {"enabled": True}}
+    return settings | ({"objective": objective} if objective else {}), summary
+
+
+# XDM and the variants of its paper, by the paper's names.
+for _name, (_settings, _summary) in {
+    "xdm": _xdm("XDM (DASFAA 2022): SDM with the unclicked sequence, symmetric triplet and confidence fusion"),
+    "xdm-no-sym": _xdm("XDM w/o sym: the ordinary triplet, with the label as its only anchor", metric="asymmetric"),
+    "xdm-no-metric": _xdm("XDM w/o metric: the fusion without a metric loss", metric="none"),
+    "xdm-unclk-lab": _xdm("XDM (unclk&lab): the pair loss that pushes n from the label", metric="unclicked_label"),
+    "xdm-lab-clk": _xdm("XDM (lab&clk): the pair loss that pulls h to the label", metric="label_clicked"),
+    "xdm-unclk-clk": _xdm("XDM (unclk&clk): the pair loss that pushes n from h", metric="unclicked_clicked"),
+}.items():
+    PRESETS[_name], PRESET_SUMMARIES[_name] = _settings, _summary
 
 
 def preset(name: str) -> dict[str, Any]:
@@ -61,27 +72,46 @@ def model_config(settings: Any) -> BaseModel:
 class RetrievalModel(nn.Module):
     """An encoder, the unclicked extension where it is enabled, and the item vectors that are scored."""
 
-    def __init__(self, model: BaseModel, unclicked: UnclickedConfig, sizes: Sizes, codes: np.ndarray) -> None:
+    def __init__(
+        self, model: BaseModel, unclicked: UnclickedConfig, sizes: Sizes, codes: np.ndarray, item_features: bool = False
+    ) -> None:
+        """``codes`` int ``[F, items + 1]``: see `ItemInputs`; ``item_features``: item vectors are sums with their features'."""
         super().__init__()
         self.sizes = sizes
         self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined]
         # V of the papers: one row a candidate, not tied to the input table; row 0 is the padding row of index 0.
-        self.output = nn.Embedding(sizes.n_candidates + 1, self.encoder.width)
-        nn.init.uniform_(self.output.weight, -0.1, 0.1)
+        self.output = scored_table(sizes.n_candidates, self.encoder.width)
+        features = sizes.features.values() if item_features else ()
+        self.output_features = nn.ModuleList(scored_table(n, self.encoder.width) for n in features)
         self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
 
     def forward(self, batch: Batch) -> Queries:
         """Queries at every point of ``batch`` (tensors)."""
         h = self.encoder.encode(batch)  # [P, K, d]
-        return Queries(h, h) if self.unclicked is None else self.unclicked(h, self.encoder, batch)
+        return Queries(h, h) if self.unclicked is None else self.unclicked(h, self.encoder, batch, self.vectors)
 
     def vectors(self, items: Tensor) -> Tensor:
-        """Item vectors of ``items`` (any shape): ``[..., d]``."""
-        return self.output(items)
+        """Item vectors of ``items`` (any shape): ``[..., d]``; of what cannot be recommended, zeros."""
+        items = torch.where(items <= self.sizes.n_candidates, items, 0)
+        vectors = self.output(items)
+        for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
+            vectors = vectors + table(codes[items])
+        return vectors
 
     def item_vectors(self) -> Tensor:
         """``[n_candidates, d]``; row i belongs to index i + 1."""
-        return self.output.weight[1:]
+        if not len(self.output_features):
+            return self.output.weight[1:]
+        return self.vectors(torch.arange(1, self.sizes.n_candidates + 1, device=self.output.weight.device))
+
+
+def scored_table(rows: int, width: int) -> nn.Embedding:
+    """A table whose rows are scored, or sums of which are; uniform in ±0.1 as in SDM's code, zeros for padding."""
+    table = nn.Embedding(rows + 1, width, padding_idx=0)
+    nn.init.uniform_(table.weight, -0.1, 0.1)
+    with torch.no_grad():
+        table.weight[0] = 0
+    return table
 
 
 def sizes_of(catalogue: Catalogue) -> Sizes:
@@ -93,8 +123,10 @@ def sizes_of(catalogue: Catalogue) -> Sizes:
     )  # fmt: skip
 
 
-def build_model(model: BaseModel, unclicked: UnclickedConfig, catalogue: Catalogue, seed: int) -> RetrievalModel:
+def build_model(
+    model: BaseModel, unclicked: UnclickedConfig, catalogue: Catalogue, seed: int, item_features: bool = False
+) -> RetrievalModel:
     """A model with fresh weights. The extension's are drawn last, so that XDM starts from the very SDM of the same seed."""
     torch.manual_seed(seed)
     codes = FeatureTable.of(catalogue.n_items, catalogue.items.features).codes
-    return RetrievalModel(model, unclicked, sizes_of(catalogue), codes)
+    return RetrievalModel(model, unclicked, sizes_of(catalogue), codes, item_features)

@@ -3,11 +3,12 @@
 Paper: Lv et al., "XDM: Improving Sequential Deep Matching with Unclicked User Behaviors for Recommender System",
 DASFAA 2022, arXiv 2010.12837. Known from the paper: the unclicked sequence and its rules, the three representations
 h (clicked), n (unclicked) and c (label), the confidence fusion network that gives ẑ, and the symmetric triplet loss.
-Our reconstruction, each part a switch: how n is pooled, how the fusion is computed. See docs/models.md.
+Our reconstruction, each part a switch: how n is encoded, how the fusion is computed. See docs/models.md.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -18,6 +19,9 @@ from torch import Tensor, nn
 from xdm.data.batches import Batch
 from xdm.models.inputs import ItemInputs, UserInputs
 from xdm.models.layers import linear
+from xdm.models.pooling import Pooling, SequencePooling, Sequences
+
+Fusion = Literal["subtract", "gate", "scalar", "none"]
 
 
 class UnclickedConfig(BaseModel):
@@ -26,12 +30,20 @@ class UnclickedConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     enabled: bool = Field(False, description="whether the model reads the unclicked sequence")
-    pooling: Literal["sum", "attention"] = Field(
+    items: Literal["input", "output"] = Field(
+        "input", description="what an unclicked item enters as: tanh of its input embedding, or its scored vector"
+    )
+    pooling: Pooling = Field(
         "sum", description="sum: each item weighs sigmoid(score), evidence adds up; attention: softmax, an average"
     )
-    fusion: Literal["subtract", "gate"] = Field(
-        "subtract", description="gate: (1 - g) h + g W[h; n]; subtract: h - g W n; g is the confidence, per dimension"
+    user_query: bool = Field(False, description="let an item's weight depend on the user profile e_u too")
+    heads: int = Field(4, ge=1, description="heads of pooling self_attention")
+    fusion: Fusion = Field(
+        "subtract",
+        description="subtract: h - g W n, g the confidence, per dimension; scalar: one g; gate: (1 - g) h + g W[h; n]; "
+        "none: h, and n enters the metric loss alone",
     )
+    confidence: float = Field(2.0, ge=-10, le=10, description="bias that g starts from: sigmoid(-2) = .12, sigmoid(2) = .88")
     dropout: float = Field(0.2, ge=0, lt=1, description="on the pooling weights")
 
 
@@ -66,50 +78,44 @@ class UnclickedExtension(nn.Module):
         super().__init__()
         d = encoder.width
         self.config = config
-        self.item = linear(encoder.items.width, d)
-        self.user_query = linear(encoder.users.width, d)
-        self.confidence = linear(3 * d + encoder.users.width, d)
-        # The branch starts almost closed: training begins at the encoder's own vector and opens it where it helps.
-        nn.init.constant_(self.confidence.bias, -2.0)
-        self.fuse = linear(2 * d if config.fusion == "gate" else d, d)
-        self.dropout = nn.Dropout(config.dropout)
+        self.item = linear(encoder.items.width, d) if config.items == "input" else None
+        self.pooling = SequencePooling(
+            config.pooling, d, encoder.users.width if config.user_query else 0, config.heads, config.dropout
+        )
+        self.confidence: nn.Linear | None = None
+        self.fuse: nn.Linear | None = None
+        if config.fusion != "none":
+            self.confidence = linear(3 * d + encoder.users.width, 1 if config.fusion == "scalar" else d)
+            nn.init.constant_(self.confidence.bias, config.confidence)
+            self.fuse = linear(2 * d if config.fusion == "gate" else d, d)
 
-    def represent(self, inputs: Tensor, sequence: Tensor, user: Tensor) -> Tensor:
-        """n of every sequence, ``[U, d]``: ``inputs`` ``[N, d_in]`` of all items, ``sequence`` ``[N]`` to which each belongs,
-        ``user`` ``[U, d_u]`` whose sequence it is. An empty sequence gives zeros."""
-        x = torch.tanh(self.item(inputs))  # [N, d]
-        query = torch.tanh(self.user_query(user))  # [U, d]
-        scores = (x * query[sequence]).sum(-1, keepdim=True) * x.shape[-1] ** -0.5  # [N, 1], within ±sqrt(d)
-        if self.config.pooling == "attention":
-            weights = scores.exp()  # bounded scores: no maximum need be taken off first
-            total = _sums(weights, sequence, user.shape[0])  # [U, 1]
-            weights = weights / total[sequence]
+    def sequences(self, batch: Batch, encoder: Encoder, vectors: Callable[[Tensor], Tensor]) -> Sequences:
+        """The unclicked sequences of ``batch`` over the vectors of their items."""
+        ones = torch.ones_like(batch.unclicked_of)
+        lengths = torch.zeros_like(batch.unclicked_owner).scatter_add(0, batch.unclicked_of, ones)
+        if torch.onnx.is_in_onnx_export():  # a graph cannot look at sizes to choose
+            items, place = batch.unclicked, torch.arange(batch.unclicked.shape[0])
+        elif encoder.items.codes.shape[1] <= len(batch.unclicked):  # every item of the catalogue, rather than sort the places
+            items, place = torch.arange(encoder.items.codes.shape[1], device=ones.device), batch.unclicked
         else:
-            weights = torch.sigmoid(scores)
-        return _sums(self.dropout(weights) * x, sequence, user.shape[0])
+            items, place = torch.unique(batch.unclicked, return_inverse=True)
+        table = vectors(items) if self.item is None else torch.tanh(self.item(encoder.items(items)))  # [I, d]
+        return Sequences(table, place, batch.unclicked_of, lengths)
 
     def fusion(self, h: Tensor, n: Tensor, user: Tensor, present: Tensor) -> Tensor:
         """ẑ ``[P, K, d]`` from h ``[P, K, d]``, n ``[P, d]``, ``user`` ``[P, d_u]``; where ``present`` ``[P]`` is false, h itself."""
+        if self.confidence is None or self.fuse is None:
+            return h
         n, user = n[:, None].expand_as(h), user[:, None].expand(-1, h.shape[1], -1)
-        g = torch.sigmoid(self.confidence(torch.cat([h, n, h * n, user], dim=-1)))  # [P, K, d]
-        z = (
-            (1 - g) * h + g * self.fuse(torch.cat([h, n], dim=-1))
-            if self.config.fusion == "gate"
-            else h - g * self.fuse(n)
-        )
+        g = torch.sigmoid(self.confidence(torch.cat([h, n, h * n, user], dim=-1)))  # [P, K, d], or [P, K, 1]
+        gated = self.config.fusion == "gate"
+        z = (1 - g) * h + g * self.fuse(torch.cat([h, n], dim=-1)) if gated else h - g * self.fuse(n)
         return torch.where(present[:, None, None], z, h)
 
-    def forward(self, h: Tensor, encoder: Encoder, batch: Batch) -> Queries:
+    def forward(self, h: Tensor, encoder: Encoder, batch: Batch, vectors: Callable[[Tensor], Tensor]) -> Queries:
+        """Queries from the encoder's ``h`` ``[P, K, d]``; ``vectors`` gives the scored vectors of items."""
         user = encoder.users(batch)  # [B, d_u]
-        inputs = encoder.items(batch.unclicked)  # [N, d_in], the same tables as the clicked items'
-        owner = user[batch.unclicked_owner]  # [U, d_u]
-        n = self.represent(inputs, batch.unclicked_of, owner)[batch.unclicked_row]  # [P, d]
-        ones = torch.ones_like(batch.unclicked_of, dtype=h.dtype)[:, None]
-        present = (_sums(ones, batch.unclicked_of, owner.shape[0]) > 0)[batch.unclicked_row, 0]  # [P]
+        sequences = self.sequences(batch, encoder, vectors)
+        n = self.pooling(sequences, user[batch.unclicked_owner])[batch.unclicked_row]  # [P, d]
+        present = sequences.present[batch.unclicked_row]  # [P]
         return Queries(self.fusion(h, n, user[batch.row], present), h, n, present)
-
-
-def _sums(values: Tensor, group: Tensor, groups: int) -> Tensor:
-    """``[groups, w]``: the sums of the rows of ``values`` ``[N, w]`` that belong to each group."""
-    total = torch.zeros((groups, values.shape[1]), dtype=values.dtype, device=values.device)
-    return total.scatter_add(0, group[:, None].expand(-1, values.shape[1]), values)

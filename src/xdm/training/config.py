@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.rows import LabelScope, UnclickedAt
 from xdm.models.registry import MODELS, model_config, preset
 from xdm.models.sdm import SDMConfig
 from xdm.models.unclicked import UnclickedConfig
-from xdm.objectives.triplet import Form
+from xdm.objectives.triplet import Distance, Form
 from xdm.schema import ConfigError, nearest
 
 
@@ -32,6 +32,14 @@ class DataConfig(_Section):
         "label", description="the unclicked sequence at each label, or at its session's start"
     )
     min_clicks: int = Field(1, ge=1, description="an item with fewer training clicks is never recommended nor a label")
+
+
+class ItemVectorsConfig(_Section):
+    """The vectors that are scored, V."""
+
+    features: bool = Field(
+        False, description="add a vector for each side feature: rare items share what their category has learned"
+    )
 
 
 class SplitConfig(_Section):
@@ -55,9 +63,24 @@ class ObjectiveConfig(_Section):
     negatives: int = Field(
         2000, ge=1, description="sampled items shared by a batch; all, where that is half of the catalogue"
     )
-    metric: Form | Literal["none"] = Field("symmetric", description="form of the triplet loss; none switches it off")
+    metric: Form | Literal["none"] = Field(
+        "symmetric", description="form of the metric loss between h, n and the label; none switches it off"
+    )
+    distance: Distance = Field(
+        "unit_squared", description="D of the metric loss: squared between unit vectors, in [0, 4]; or of raw vectors"
+    )
     metric_weight: float = Field(0.1, ge=0, description="λ")
-    margin: float = Field(0.5, ge=0, le=4, description="m, in squared distance between unit vectors")
+    margin: float = Field(0.5, ge=0, description="m, in the unit of the distance")
+    not_to_recommend: float = Field(
+        0.0, ge=0, description="weight of -log(1 - p(i)) over the unclicked items i of each label; 0 switches it off"
+    )
+
+    @field_validator("margin")
+    @classmethod
+    def _can_be_met(cls, value: float, info: ValidationInfo) -> float:
+        if info.data.get("distance") == "unit_squared" and value > 4:
+            raise ValueError("squared distances between unit vectors reach 4 at most, so no larger margin can be met")
+        return value
 
 
 class TrainingConfig(_Section):
@@ -85,6 +108,7 @@ class Config(_Section):
 
     model: SerializeAsAny[BaseModel] = SDMConfig()
     unclicked: UnclickedConfig = UnclickedConfig()
+    item_vectors: ItemVectorsConfig = ItemVectorsConfig()
     behaviours: BehaviourRules = BehaviourRules()
     data: DataConfig = DataConfig()
     split: SplitConfig = SplitConfig()

@@ -11,7 +11,7 @@ import torch
 from xdm.data.catalogue import Catalogue
 from xdm.data.rows import TrainingRows
 from xdm.log.store import Store
-from xdm.models.registry import RetrievalModel
+from xdm.models.registry import RetrievalModel, build_model
 from xdm.training.config import Config
 from xdm.training.steps import epoch_order, losses, seed_step
 
@@ -32,6 +32,13 @@ def training_rows(store: Store, catalogue: Catalogue, config: Config, *, until: 
         store, catalogue, config.behaviours, until=until, first=first,
         label_scope=config.data.label_scope, unclicked_at=config.data.unclicked_at,
     )  # fmt: skip
+
+
+def new_model(config: Config, catalogue: Catalogue) -> RetrievalModel:
+    """The model of ``config`` over ``catalogue``, with the fresh weights of its seed."""
+    return build_model(
+        config.model, config.unclicked, catalogue, config.training.seed, item_features=config.item_vectors.features
+    )
 
 
 class Loop:
@@ -69,7 +76,8 @@ class Loop:
         loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
+        figures = {name: float(value.detach()) for name, value in vars(loss).items()}
         return {
-            "step": self.step, "epoch": self.epoch, "loss": float(loss.total.detach()), "softmax": float(loss.softmax.detach()),
-            "metric": float(loss.metric.detach()), "gradient_norm": float(norm), "labels": len(labels),
+            "step": self.step, "epoch": self.epoch, "loss": figures.pop("total"), **figures,
+            "gradient_norm": float(norm), "labels": len(labels),
         }  # fmt: skip

@@ -18,10 +18,10 @@ from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split
 from xdm.folders import new_folder, write_json
 from xdm.log.store import Store
-from xdm.models.registry import RetrievalModel, build_model
+from xdm.models.registry import RetrievalModel
 from xdm.schema import HOUR, USER_ID, UsageError
 from xdm.training.config import Config
-from xdm.training.loop import Loop, set_threads, training_rows
+from xdm.training.loop import Loop, new_model, set_threads, training_rows
 from xdm.training.run import recommender_of
 
 BASELINES = ("popularity", "recent_popularity")
@@ -103,7 +103,7 @@ def _train(
     catalogue = build_catalogue(store, cut, config.data.min_clicks)
     since = cut - windows.warm_history if warm is not None and windows.warm_history else 0
     rows = training_rows(store, catalogue, config, until=cut, first=since)
-    model = build_model(config.model, config.unclicked, catalogue, config.training.seed)
+    model = new_model(config, catalogue)
     if warm is not None:
         carry_over(*warm, model, catalogue)
     epochs = config.training.epochs if warm is None else windows.warm_epochs

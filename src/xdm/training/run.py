@@ -18,12 +18,12 @@ from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split, parse_time, time_boundaries
 from xdm.folders import check_replaceable, write_bytes
 from xdm.log.store import Store
-from xdm.models.registry import RetrievalModel, build_model
+from xdm.models.registry import RetrievalModel
 from xdm.retrieval.recommender import TowerRecommender
 from xdm.schema import ConfigError, UsageError
 from xdm.training.checkpoints import load_checkpoint, newest_checkpoint, read_state, save_checkpoint
 from xdm.training.config import Config, SplitConfig, differences, parse_config
-from xdm.training.loop import Loop, StepRecord, set_threads, training_rows
+from xdm.training.loop import Loop, StepRecord, new_model, set_threads, training_rows
 
 
 @dataclass
@@ -101,11 +101,7 @@ class Run:
             f"{rows.n_labels:,} labels in {rows.n_rows:,} sessions; left out: "
             + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in rows.dropped.items())
         )
-        loop = Loop(
-            build_model(self.config.model, self.config.unclicked, catalogue, self.config.training.seed),
-            rows,
-            self.config,
-        )
+        loop = Loop(new_model(self.config, catalogue), rows, self.config)
         if checkpoint is not None:
             self._restore(checkpoint, loop)
             progress.say(f"going on after step {loop.step} (epoch {loop.epoch + 1})")

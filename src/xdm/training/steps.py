@@ -10,6 +10,7 @@ from torch import Tensor
 
 from xdm.data.batches import Batch
 from xdm.models.registry import RetrievalModel
+from xdm.objectives.rejection import not_to_recommend
 from xdm.objectives.softmax import full_softmax, log_expected_count, log_uniform_sample, readout, sampled_softmax
 from xdm.objectives.triplet import triplet
 from xdm.training.config import ObjectiveConfig
@@ -17,11 +18,12 @@ from xdm.training.config import ObjectiveConfig
 
 @dataclass(frozen=True)
 class Losses:
-    """``total = softmax + metric_weight * metric``; scalars with gradient."""
+    """``total = softmax + metric_weight * metric + not_to_recommend * rejection``; scalars with gradient."""
 
     total: Tensor
     softmax: Tensor
     metric: Tensor
+    rejection: Tensor
 
 
 def seed_step(seed: int, step: int) -> np.random.Generator:
@@ -54,11 +56,31 @@ def losses(
             query, labels, label_vectors, items, model.vectors(items),
             log_expected(labels.numpy()), log_expected(sample.items),
         )  # fmt: skip
-    metric = torch.zeros(())
+    metric, rejection = torch.zeros(()), torch.zeros(())
     if queries.unclicked is not None and queries.has_unclicked is not None and config.metric != "none":
         clicked = readout(queries.clicked, label_vectors)
-        metric = triplet(clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric)
-    return Losses(softmax + config.metric_weight * metric, softmax, metric)
+        metric = triplet(
+            clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric, config.distance
+        )
+    if config.not_to_recommend:
+        point, item = unclicked_pairs(batch, labels, n)
+        rejection = not_to_recommend(query, point, model.vectors(item), model.item_vectors())
+    total = softmax + config.metric_weight * metric + config.not_to_recommend * rejection
+    return Losses(total, softmax, metric, rejection)
+
+
+def unclicked_pairs(batch: Batch, labels: Tensor, n_candidates: int) -> tuple[Tensor, Tensor]:
+    """``(point, item)`` int64 each: every unclicked item of every point, without those that cannot be recommended and
+    without the point's own label, which the softmax asks for."""
+    lengths = torch.bincount(batch.unclicked_of, minlength=len(batch.unclicked_owner))
+    starts = lengths.cumsum(0) - lengths
+    own = lengths[batch.unclicked_row]  # [P]
+    point = torch.repeat_interleave(torch.arange(len(own), device=own.device), own)
+    before = (own.cumsum(0) - own)[point]
+    place = starts[batch.unclicked_row[point]] + torch.arange(len(point), device=own.device) - before
+    item = batch.unclicked[place]
+    kept = (item <= n_candidates) & (item != labels[point])
+    return point[kept], item[kept]
 
 
 def epoch_order(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> np.ndarray:
