@@ -18,8 +18,9 @@ from xdm.vocabulary import Vocabulary
 Row = tuple[Any, Any, int, bool]  # user_id, item_id, timestamp, clicked
 
 
-def make_store(path: Path, rows: list[Row], parts: int = 2) -> Store:
-    """A store of ``rows``, laid out as `xdm.log.store` says: items by falling clicks, users by part."""
+def make_store(path: Path, rows: list[Row], parts: int = 2, features: dict[str, dict[Any, str]] | None = None) -> Store:
+    """A store of ``rows``, laid out as `xdm.log.store` says: items by falling clicks, users by part; ``features`` are of
+    items: name to item to value, none where an item is missing."""
     clicks = Counter({item: 0 for _, item, _, _ in rows})
     clicks.update(item for _, item, _, clicked in rows if clicked)
     items = [item for item, _ in clicks.most_common()]
@@ -35,7 +36,10 @@ def make_store(path: Path, rows: list[Row], parts: int = 2) -> Store:
         np.save(folder / "time.npy", np.array([row[2] for row in mine], np.int64))
         np.save(folder / "clicked.npy", np.array([row[3] for row in mine], np.bool_))
     users = sorted(part_of, key=lambda user: part_of[user])
-    write_entities(path / "items.arrow", pa.table({"item_id": pa.array(items), "clicks": [clicks[i] for i in items]}))
+    columns = {"item_id": pa.array(items), "clicks": pa.array([clicks[i] for i in items])}
+    for name, value_of in (features or {}).items():
+        columns[name] = pa.array([value_of.get(i) for i in items], pa.string()).dictionary_encode()
+    write_entities(path / "items.arrow", pa.table(columns))
     write_entities(path / "users.arrow", pa.table({"user_id": pa.array(users)}))
     times = [row[2] for row in rows]
     manifest = {

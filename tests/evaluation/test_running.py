@@ -86,7 +86,7 @@ def test_files_equal_a_walk_over_the_log(tmp_path, protocol, nth_last, exclude_s
             [(place + 1, item, -float(place)) for place, item in enumerate(ranked)] * repeats
         )
         values = [{f"{m}@{k}": v for k in KS for m, v in naive(ranked, truth, k).items()} for *_, truth in candidates]
-        own = {name: value for name, value in row.items() if "@" in name}
+        own = {name: value for name, value in row.items() if "@" in name and not name.startswith("skipped")}
         assert any(own == pytest.approx(value) for value in values)
         assert row["truth_items"] in [len(truth) for *_, truth in candidates]
         seen = [item for item, when, _ in history_of(rows, row["user_id"]) if when < row["timestamp"]]

@@ -29,6 +29,8 @@ PROTOCOLS = ("time", "each-click", "last-click", "sdm")
 @click.option("--until", help="Where they end (not included), written likewise.")
 @click.option("--exclude-seen", is_flag=True, help="Never recommend what the user clicked before.")
 @click.option("--recent-window", default="1d", show_default=True, help="Window of the recent-popularity baseline.")
+@click.option("--unclicked-k", default=1, show_default=True, type=click.IntRange(0),
+              help="What skipped@K calls unclicked: shown more than this many times in three days, never clicked there.")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace --out if it holds earlier results.")
 @click.option("--json", "as_json", is_flag=True, help="Print what metrics.json holds instead of a table.")
 def evaluate(
@@ -42,6 +44,7 @@ def evaluate(
     until: str | None,
     exclude_seen: bool,
     recent_window: str,
+    unclicked_k: int,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -52,6 +55,7 @@ def evaluate(
     xdm evaluate bundle store --out results --k 10 --k 50
     xdm evaluate bundle store --cut-off 6h --protocol each-click
     """
+    from xdm.behaviours.rules import BehaviourRules
     from xdm.bundle.reading import load_recommender
     from xdm.console import Progress
     from xdm.evaluation import running
@@ -65,6 +69,7 @@ def evaluate(
         metrics = running.evaluate(
             recommender, opened, split, ks, out,
             exclude_seen=exclude_seen, progress=bar.reach, recent_window=window, overwrite=overwrite,
+            rules=BehaviourRules(unclicked_k=unclicked_k),
         )  # fmt: skip
     if as_json:
         click.echo(json.dumps(metrics, indent=2))
@@ -113,7 +118,7 @@ def print_metrics(name: str, metrics: dict[str, Any], ks: tuple[int, ...]) -> No
     from rich.console import Console
     from rich.table import Table
 
-    from xdm.evaluation.metrics import METRICS, column_name
+    from xdm.evaluation.metrics import METRICS, SKIPPED, SKIPPED_CATEGORY, column_name
 
     split, columns = metrics["split"], {name: metrics} | metrics["baselines"]
     answered = ", ".join(f"{count:,} by {source}" for source, count in metrics["answered_by"].items())
@@ -125,11 +130,25 @@ def print_metrics(name: str, metrics: dict[str, Any], ks: tuple[int, ...]) -> No
     table = Table("metric")
     for column in columns:
         table.add_column(column, justify="right")
-    for metric in (*METRICS, "coverage", "popularity_percentile"):
+    of_skips = [metric for metric in (SKIPPED, SKIPPED_CATEGORY) if column_name(metric, ks[0]) in metrics]
+    for metric in (*METRICS, "coverage", "popularity_percentile", *of_skips):
         for k in ks:
             key = column_name(metric, k)
-            table.add_row(key, *(f"{values[key]:.4f}" for values in columns.values()), end_section=k == ks[-1] and len(ks) > 1)
+            cells = ("-" if values[key] is None else f"{values[key]:.4f}" for values in columns.values())
+            table.add_row(key, *cells, end_section=k == ks[-1] and len(ks) > 1)
     Console().print(table)
+    click.echo(explain_skips(metrics))
+
+
+def explain_skips(metrics: dict[str, Any]) -> str:
+    """One line on what ``skipped@K`` and ``skipped_category@K`` say, and about how many questions."""
+    rules, category = metrics["rules"], metrics.get("category_feature")
+    of_category = f" (skipped_category: or share their {category})" if category else ""
+    return (
+        f"skipped@K: share of the first K that the user was shown more than {rules['unclicked_k']} times and did not click in "
+        f"the {rules['unclicked_window'] / 86_400:g} days before{of_category}; of {metrics['questions_with_unclicked']:,} of "
+        f"{metrics['questions']:,} questions, the others have no such item"
+    )
 
 
 def iso(seconds: int) -> str:

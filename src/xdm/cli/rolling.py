@@ -28,6 +28,8 @@ import click
     "--warm-history", default=None, help="With --warm-epochs: learn only from labels this recent.  [default: all]"
 )
 @click.option("--recent-window", default="4h", help="Window of the recent-popularity baseline, before each cut.")
+@click.option("--unclicked-k", type=click.IntRange(0), default=1,
+              help="What skipped@K calls unclicked: shown more than this many times in three days, never clicked there.")  # fmt: skip
 @click.option("--k", "ks", type=click.IntRange(1, 1000), multiple=True, default=(20, 50, 100), help="List lengths.")
 @click.option("--config", "file", type=click.Path(path_type=Path), help="Settings as YAML.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY.KEY=VALUE", help="One setting, over file and preset.")
@@ -36,8 +38,8 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="The metrics as JSON on standard output.")
 def rolling(
     store: Path, out: Path, model: str | None, start: str, every: str, count: int, horizon: str, warm_epochs: int,
-    warm_history: str | None, recent_window: str, ks: tuple[int, ...], file: Path | None, assignments: tuple[str, ...],
-    overwrite: bool, quiet: bool, as_json: bool,
+    warm_history: str | None, recent_window: str, unclicked_k: int, ks: tuple[int, ...], file: Path | None,
+    assignments: tuple[str, ...], overwrite: bool, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a model on STORE window by window: train on everything before a cut, then ask every click of the next hours
     with the behaviours at that click.
@@ -51,6 +53,7 @@ def rolling(
       xdm rolling store --model xdm --start 7d --windows 6 --every 24h --horizon 2h --out rolling-xdm
       xdm rolling store --model sdm --start 7d --warm-epochs 1 --warm-history 2d --out rolling-sdm
     """
+    from xdm.behaviours.rules import BehaviourRules
     from xdm.cli.evaluate import print_metrics
     from xdm.console import Progress
     from xdm.evaluation.splits import parse_duration, parse_time
@@ -66,7 +69,7 @@ def rolling(
     )  # fmt: skip
     metrics = roll(
         opened, config, windows, out, ks=ks, recent_window=parse_duration(recent_window), overwrite=overwrite,
-        progress=Progress(quiet=quiet),
+        progress=Progress(quiet=quiet), rules=BehaviourRules(unclicked_k=unclicked_k),
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(metrics))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 METRICS = ("hr", "mrr", "precision", "recall", "f1", "ndcg", "map")
+SKIPPED, SKIPPED_CATEGORY = "skipped", "skipped_category"
 
 
 def column_name(metric: str, k: int) -> str:
@@ -16,7 +17,8 @@ def ranked_hits(items: np.ndarray, truth_offsets: np.ndarray, truth_items: np.nd
     """Bool ``[Q, K]``: whether the item at each rank is in the question's truth.
 
     ``items`` int ``[Q, K]``, best first, 0 where no item is; the truth of question q is
-    ``truth_items[truth_offsets[q] : truth_offsets[q + 1]]``, distinct indices from 1, rising.
+    ``truth_items[truth_offsets[q] : truth_offsets[q + 1]]``, distinct indices from 1, rising. Any lists may stand in the
+    truth's place: those of unclicked items, say.
     """
     n_questions = len(items)
     if not items.size or not len(truth_items):
@@ -57,6 +59,12 @@ def per_question(hits: np.ndarray, truth_sizes: np.ndarray, ks: tuple[int, ...])
         }
         found |= {column_name(metric, k): values[metric] for metric in METRICS}
     return found
+
+
+def shares(hits: np.ndarray, metric: str, ks: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """``{"skipped@50": float64 [Q], …}`` for the name ``metric``: the share of the first K places that are hits, of
+    ``hits`` bool ``[Q, at least max(ks)]``. A list that ends early counts as misses to its end."""
+    return {column_name(metric, k): hits[:, :k].sum(axis=1) / k for k in ks}
 
 
 def popularity_percentiles(clicks: np.ndarray) -> np.ndarray:

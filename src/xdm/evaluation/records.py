@@ -15,7 +15,7 @@ from xdm.vocabulary import Vocabulary
 METRICS_FILE = "metrics.json"
 PER_USER_FILE = "per_user.parquet"
 RECOMMENDATIONS_FILE = "recommendations.parquet"
-SOURCE, TRUTH_ITEMS = "source", "truth_items"
+SOURCE, TRUTH_ITEMS, UNCLICKED = "source", "truth_items", "unclicked"
 ROWS_AT_ONCE = 131_072  # rows that a writer holds before it writes them as one row group
 
 
@@ -50,12 +50,21 @@ class RecordWriter:
 
 
 def per_user_table(
-    user_ids: pa.Array, time: np.ndarray, answer: TopK, truth_sizes: np.ndarray, values: dict[str, np.ndarray]
+    user_ids: pa.Array,
+    time: np.ndarray,
+    answer: TopK,
+    truth_sizes: np.ndarray,
+    unclicked: np.ndarray,
+    values: dict[str, np.ndarray],
 ) -> pa.Table:
-    """One row a question: ``user_id``, ``timestamp``, ``source``, ``truth_items`` and each metric."""
+    """One row a question: ``user_id``, ``timestamp``, ``source``, ``truth_items``, ``unclicked`` and each metric, null
+    where the question has no value of it (NaN in ``values``)."""
     source = pa.DictionaryArray.from_arrays(pa.array(answer.source.astype(np.int8)), pa.array(SOURCES))
-    columns = {USER_ID: user_ids, TIMESTAMP: time, SOURCE: source, TRUTH_ITEMS: truth_sizes.astype(np.int32)}
-    return pa.table(columns | values)
+    columns = {
+        USER_ID: user_ids, TIMESTAMP: time, SOURCE: source,
+        TRUTH_ITEMS: truth_sizes.astype(np.int32), UNCLICKED: unclicked.astype(np.int32),
+    }  # fmt: skip
+    return pa.table(columns | {name: pa.array(column, from_pandas=True) for name, column in values.items()})
 
 
 def recommendations_table(user_ids: pa.Array, time: np.ndarray, answer: TopK, catalogue: Vocabulary) -> pa.Table:

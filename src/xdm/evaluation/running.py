@@ -9,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from xdm.behaviours.rules import BehaviourRules
 from xdm.evaluation.baselines import Popularity, RecentPopularity, count_clicks
 from xdm.evaluation.judging import Judge
 from xdm.evaluation.metrics import popularity_percentiles
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE, RecordWriter
+from xdm.evaluation.skips import SkipFinder
 from xdm.evaluation.splits import Split, questions, users_left_out
 from xdm.folders import check_replaceable, new_folder, write_json
 from xdm.log.store import Store
@@ -20,6 +22,8 @@ from xdm.retrieval.types import Recommender
 from xdm.schema import DAY, UsageError
 
 Progress = Callable[[int, int], None]  # questions answered so far, questions in all
+RULES = BehaviourRules()  # what counts as unclicked, whatever the rules of the model under judgement
+QUESTIONS_AT_ONCE = 16_384  # whose unclicked sequences are held at a time
 
 
 def evaluate(
@@ -34,16 +38,18 @@ def evaluate(
     progress: Progress | None = None,
     recent_window: int = DAY,
     overwrite: bool = False,
+    rules: BehaviourRules = RULES,
 ) -> dict[str, Any]:
     """Judge ``recommender`` over its full catalogue on the questions of ``split``; return what metrics.json holds.
 
     ``ks`` are the list lengths; ``exclude_seen`` leaves out what the user clicked before the question; ``batch``
-    questions are asked at a time; ``recent_window`` (seconds) is that of the recent-popularity baseline. With ``out``
+    questions are asked at a time; ``recent_window`` (seconds) is that of the recent-popularity baseline; ``rules`` say
+    what is unclicked at a question, for every recommender alike, whatever the model's own rules are. With ``out``
     a folder appears there, whole or not at all: metrics.json, per_user.parquet, recommendations.parquet, and
     for each baseline ``baselines/NAME`` with its own metrics.json and per_user.parquet.
 
-    Memory: one part of the store with its events in the recommender's catalogue, one batch of lists, a few arrays of
-    the catalogue's length, and what the recommender itself needs.
+    Memory: one part of the store with its events in the recommender's catalogue, one batch of lists, the unclicked
+    sequences of some thousand questions, a few arrays of the catalogue's length, and what the recommender itself needs.
 
     Raises:
         UsageError: no question to ask, a wrong ``ks``, or an ``out`` that may not be written.
@@ -54,6 +60,7 @@ def evaluate(
     if out is not None:
         check_replaceable(out, overwrite=overwrite, marker=METRICS_FILE)
     described = _describe(store, split, exclude_seen)
+    skips = SkipFinder(store, rules)
     counts = count_clicks(store, split, recent_window)
     judged: dict[str, Recommender] = {"": recommender}
     if baselines:
@@ -61,8 +68,9 @@ def evaluate(
         judged["recent_popularity"] = RecentPopularity(store, counts)
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(new_folder(out, overwrite=overwrite, marker=METRICS_FILE)) if out else None
-        judges = _judges(judged, store, ks, popularity_percentiles(counts.clicks), folder, stack)
-        _ask_all(judges, store, split, exclude_seen, batch, described["questions"], progress)
+        judges = _judges(judged, store, ks, popularity_percentiles(counts.clicks), skips, folder, stack)
+        _ask_all(judges, store, split, skips, exclude_seen, batch, described["questions"], progress)
+        described |= _describe_skips(skips, judges[""].with_unclicked)
         metrics = described | judges[""].summary()
         metrics["baselines"] = {name: judge.summary() for name, judge in judges.items() if name}
         if baselines:
@@ -97,11 +105,19 @@ def _describe(store: Store, split: Split, exclude_seen: bool) -> dict[str, Any]:
     }
 
 
+def _describe_skips(skips: SkipFinder, with_unclicked: int) -> dict[str, Any]:
+    """What the metrics of skips are about."""
+    rules = {name: getattr(skips.rules, name) for name in ("unclicked_k", "unclicked_window", "unclicked_max")}
+    category = {} if skips.category is None else {"category_feature": skips.category.name}
+    return {"questions_with_unclicked": with_unclicked, "rules": rules} | category
+
+
 def _judges(
     judged: dict[str, Recommender],
     store: Store,
     ks: tuple[int, ...],
     percentiles: np.ndarray,
+    skips: SkipFinder,
     folder: Path | None,
     stack: contextlib.ExitStack,
 ) -> dict[str, Judge]:
@@ -114,7 +130,7 @@ def _judges(
             own_folder.mkdir(parents=True, exist_ok=True)
             per_user = stack.enter_context(RecordWriter(own_folder / PER_USER_FILE))
             lists = None if name else stack.enter_context(RecordWriter(own_folder / RECOMMENDATIONS_FILE))
-        judges[name] = Judge(recommender, store, ks, percentiles, per_user, lists)
+        judges[name] = Judge(recommender, store, ks, percentiles, skips.category, per_user, lists)
     return judges
 
 
@@ -126,13 +142,20 @@ def _ask_all(
     judges: dict[str, Judge],
     store: Store,
     split: Split,
+    skips: SkipFinder,
     exclude_seen: bool,
     batch: int,
     n_questions: int,
     progress: Progress | None,
 ) -> None:
     report = None if progress is None else lambda answered: progress(answered, n_questions)
+    at_once = max(QUESTIONS_AT_ONCE // batch, 1) * batch  # whole batches: blocks change no batch
     for first_user, events in store.parts():
         asked = questions(events, split)
-        for name, judge in judges.items():
-            judge.ask(first_user, events, asked, exclude_seen, batch, None if name else report)
+        points = {name: judge.points(first_user, events, asked) for name, judge in judges.items()}
+        for first in range(0, len(asked.row), at_once):
+            block = asked.take(first, first + at_once)
+            skipped = skips.at(events, block.row, block.time)
+            for name, judge in judges.items():
+                seen = points[name].take(slice(first, first + at_once))
+                judge.ask(first_user, seen, block, skipped, exclude_seen, batch, None if name else report)

@@ -69,6 +69,12 @@ class Questions(NamedTuple):
     truth_offsets: np.ndarray
     truth_items: np.ndarray
 
+    def take(self, first: int, until: int) -> Questions:
+        """The questions ``first`` to ``until`` (not included)."""
+        offsets = self.truth_offsets[first : until + 1]
+        truth = self.truth_items[offsets[0] : offsets[-1]]
+        return Questions(self.row[first:until], self.time[first:until], offsets - offsets[0], truth)
+
 
 def questions(events: Events, split: Split) -> Questions:
     """The questions of ``split`` about ``events``, with the truth in the item space of ``events``.

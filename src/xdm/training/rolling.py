@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from xdm.behaviours.rules import BehaviourRules
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
 from xdm.data.labels import labels_of
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
-from xdm.evaluation.running import evaluate
+from xdm.evaluation.running import RULES, evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split
 from xdm.folders import new_folder, write_json
 from xdm.log.store import Store
@@ -25,6 +26,8 @@ from xdm.training.loop import Loop, new_model, set_threads, training_rows
 from xdm.training.run import recommender_of
 
 BASELINES = ("popularity", "recent_popularity")
+# What a baseline's metrics.json has from the whole.
+SHARED = ("split", "questions", "questions_with_unclicked", "rules", "category_feature")
 
 
 @dataclass(frozen=True)
@@ -47,10 +50,11 @@ class Windows:
 def roll(
     store: Store, config: Config, windows: Windows, out: Path | str, *, ks: tuple[int, ...] = (20, 50, 100),
     recent_window: int = 4 * HOUR, overwrite: bool = False, progress: Progress | None = None,
+    rules: BehaviourRules = RULES,
 ) -> dict[str, Any]:  # fmt: skip
     """Train and judge every window; the folder ``out`` holds what `evaluate` writes, over all windows together, and each
     window's own results in ``windows/NUMBER``. Every click of a window is a question, asked at its own time with the
-    behaviours up to then; the model knows nothing after the window's cut.
+    behaviours up to then; the model knows nothing after the window's cut. ``rules`` are those of `evaluate`.
 
     Raises:
         UsageError: windows outside of the log, overlapping ones, or one without a click to judge.
@@ -77,7 +81,7 @@ def roll(
             place = folder / "windows" / f"{number:05d}"
             metrics = evaluate(
                 recommender_of(model, catalogue, config), store, Split(EACH_CLICK, cut, cut + windows.horizon), ks,
-                out=place, recent_window=recent_window,
+                out=place, recent_window=recent_window, rules=rules,
             )  # fmt: skip
             done.append(metrics)
             progress.say(
@@ -88,7 +92,8 @@ def roll(
         together["users"] = len(pq.read_table(folder / PER_USER_FILE, columns=[USER_ID])[USER_ID].unique())
         write_json(folder / METRICS_FILE, together)
         for name in BASELINES:
-            figures = {"split": together["split"], "questions": together["questions"], **together["baselines"][name]}
+            shared = {key: together[key] for key in SHARED if key in together}
+            figures = {**shared, **together["baselines"][name]}
             write_json(folder / "baselines" / name / METRICS_FILE, figures)
     return together
 
@@ -142,10 +147,15 @@ def _together(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -> 
     """Averages over the questions of all windows."""
     n = sum(one["questions"] for one in done)
 
-    def mean(of: list[dict[str, Any]], name: str) -> float:
-        return sum(figures[name] * one["questions"] for figures, one in zip(of, done, strict=True)) / n
+    def mean(of: list[dict[str, Any]], name: str) -> float | None:
+        """Each window weighs as many questions as its figure is a mean of."""
+        weights = [one["questions_with_unclicked" if name.startswith("skipped") else "questions"] for one in done]
+        total = sum(figures[name] * weight for figures, weight in zip(of, weights, strict=True) if weight)
+        return total / sum(weights) if any(weights) else None
 
     names = [name for name in done[0] if "@" in name]  # coverage too: its mean over windows, not that of all together
+    counted = ("questions", "questions_with_unclicked")
+    described: dict[str, Any] = {name: done[0][name] for name in ("rules", "category_feature") if name in done[0]}
     split = {
         "protocol": EACH_CLICK,
         "cut_off": cuts[0],
@@ -155,7 +165,10 @@ def _together(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -> 
     }
     truth = sum(one["truth_items_known"] * one["questions"] for one in done) / n
     return {
-        "split": split, "windows": len(cuts), "questions": n, **{name: mean(done, name) for name in names},
+        "split": split, "windows": len(cuts), "questions": n,
+        "questions_with_unclicked": sum(one["questions_with_unclicked"] for one in done),
+        **described,
+        **{name: mean(done, name) for name in names},
         "users_left_out": sum(one["users_left_out"] for one in done),
         "answered_by": {source: sum(one["answered_by"][source] for one in done) for source in done[0]["answered_by"]},
         "truth_items_known": truth,
@@ -163,7 +176,7 @@ def _together(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -> 
             baseline: {name: mean([one["baselines"][baseline] for one in done], name) for name in names} for baseline in BASELINES
         },
         "recent_window": done[0]["recent_window"],
-        "per_window": [{"cut_off": cut, "questions": one["questions"], **{name: one[name] for name in names}}
+        "per_window": [{"cut_off": cut, **{name: one[name] for name in counted}, **{name: one[name] for name in names}}
                        for cut, one in zip(cuts, done, strict=True)],
     }  # fmt: skip
 

@@ -1,0 +1,77 @@
+"""What had been shown and not clicked when a question was put, by the rules of the evaluation.
+
+A model under judgement may have rules of its own, or no unclicked sequence at all. For all of them the same items must
+count as skipped, so they are found here, by the one kernel, in the store's item space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xdm.behaviours.points import FeatureTable, behaviours
+from xdm.behaviours.rules import BehaviourRules
+from xdm.log.store import Events, Feature, Store
+from xdm.schema import PADDING
+
+CATEGORY = "category"
+Lists = tuple[np.ndarray, np.ndarray]  # offsets int64 [Q + 1] and values int32, distinct and rising within a list
+
+
+@dataclass(frozen=True)
+class Skips:
+    """The unclicked sequences of Q questions as sets: ``items`` in the store's item space, ``categories`` the codes of the
+    items' categories (None where the store has no item feature; an item without a category adds none)."""
+
+    items: Lists
+    categories: Lists | None
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """How many unclicked items each question has, int32 ``[Q]``."""
+        return np.diff(self.items[0]).astype(np.int32)
+
+    def take(self, first: int, until: int) -> Skips:
+        """Those of the questions ``first`` to ``until`` (not included)."""
+        categories = None if self.categories is None else _take(self.categories, first, until)
+        return Skips(_take(self.items, first, until), categories)
+
+
+class SkipFinder:
+    """Finds the unclicked sequences of questions about one store."""
+
+    def __init__(self, store: Store, rules: BehaviourRules) -> None:
+        # Long-term lists are not asked for: no feature but the item itself, and one value of that.
+        self.rules = rules.model_copy(update={"long_window": 0, "long_max": 1})
+        self.category = category_of(store)
+        self._features = FeatureTable.of(len(store.items), {})
+
+    def at(self, events: Events, row: np.ndarray, time: np.ndarray) -> Skips:
+        """For the user at ``row[q]`` of ``events`` (store item indices) at ``time[q]``, int64 ``[Q]`` each."""
+        found = behaviours(events, row, time, self._features, self.rules)
+        question = np.repeat(np.arange(len(row), dtype=np.int64), np.diff(found.unclicked_offsets))
+        items = _sets(question, found.unclicked_values, len(row))
+        if self.category is None:
+            return Skips(items, None)
+        codes = self.category.codes[found.unclicked_values]
+        return Skips(items, _sets(question[codes != PADDING], codes[codes != PADDING], len(row)))
+
+
+def category_of(store: Store) -> Feature | None:
+    """The item feature ``category``, else the first item feature of the store, else None."""
+    features = store.items.features
+    return features.get(CATEGORY) or next(iter(features.values()), None)
+
+
+def _sets(question: np.ndarray, values: np.ndarray, n_questions: int) -> Lists:
+    """The distinct ``values`` of each question, rising."""
+    width = int(values.max(initial=0)) + 1
+    distinct = np.unique(question * width + values)
+    offsets = np.searchsorted(distinct, np.arange(n_questions + 1, dtype=np.int64) * width)
+    return offsets.astype(np.int64), (distinct % width).astype(np.int32)
+
+
+def _take(lists: Lists, first: int, until: int) -> Lists:
+    offsets, values = lists
+    return offsets[first : until + 1] - offsets[first], values[offsets[first] : offsets[until]]
