@@ -10,9 +10,7 @@ import pyarrow.parquet as pq
 
 from xdm.evaluation.comparing import Comparison
 from xdm.evaluation.records import PER_USER_FILE
-
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by everyone
-HATCHES = ("", "//", "..", "xx")  # and in print without colours
+from xdm.reports.style import COLOURS, HATCHES, bare, drawing
 
 
 def draw_comparison(runs: dict[str, Path], differences: list[Comparison], out: Path, title: str) -> Path:
@@ -22,17 +20,13 @@ def draw_comparison(runs: dict[str, Path], differences: list[Comparison], out: P
     questions. Right: the paired ``differences`` of the second run to the first with their 95 % intervals. The interval of a
     mean says little about a difference between two answers to the same questions, so only the right panel has intervals.
     """
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = drawing()
     figure, (bars, intervals) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained", width_ratios=(3, 2))
     _draw_means(bars, runs, [row.metric for row in differences])
     _draw_differences(intervals, differences, list(runs))
     figure.suptitle(title)
     for axes in (bars, intervals):
-        axes.spines[["top", "right"]].set_visible(False)
+        bare(axes)
     figure.savefig(out, dpi=150)
     pyplot.close(figure)
     return out
