@@ -42,6 +42,13 @@ def behaviours(events, t, rules, features):
     for place, (item, _, _, _) in enumerate(window):
         count[item] = count.get(item, 0) + 1
         last[item] = place
-    kept = [item for item in count if count[item] > rules.unclicked_k and item not in clicked_items]
+    kept = [item for item in count if count[item] > rules.unclicked_k and (rules.keep_clicked or item not in clicked_items)]
     kept.sort(key=lambda item: last[item])
-    return {"short": [item for item, _, _ in short], "long": long, "unclicked": kept[-rules.unclicked_max :]}
+    stream = [(item, clicked) for item, _, clicked, _ in before]
+    if rules.stream_max:  # whole blocks of the user's exposures go, until fewer than two blocks are left
+        while len(stream) >= 2 * rules.stream_max:
+            stream = stream[rules.stream_max :]
+    return {
+        "short": [item for item, _, _ in short], "long": long, "unclicked": kept[-rules.unclicked_max :],
+        "stream": stream if rules.stream_max else [],
+    }  # fmt: skip

@@ -39,6 +39,7 @@ def answer(found, q):
         "short": found.short_term(q).tolist(),
         "long": {name: found.long_term(q, f).tolist() for f, name in enumerate(found.feature_names)},
         "unclicked": found.unclicked(q).tolist(),
+        "stream": list(zip(*(column.tolist() for column in found.exposures(q)), strict=True)),
     }
 
 
@@ -53,7 +54,7 @@ event = st.tuples(st.integers(1, N_ITEMS), st.integers(0, 60), st.booleans(), st
 rules_strategy = st.builds(
     BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), long_window=st.integers(0, 40),
     long_max=st.integers(1, 5), unclicked_window=st.integers(1, 40), unclicked_k=st.integers(0, 3),
-    unclicked_max=st.integers(1, 6),
+    unclicked_max=st.integers(1, 6), keep_clicked=st.booleans(), stream_max=st.integers(0, 5),
 )  # fmt: skip
 
 
@@ -94,8 +95,8 @@ def test_equals_the_oracle_for_users_with_thousands_of_events(seed):
 
 def test_an_event_at_t_is_invisible_and_one_second_before_is_not():
     events = [(1, 10, True, None), (2, 10, False, None), (2, 10, False, None)]
-    assert one(events, 10) == {"short": [], "long": {"item_id": [], "category": []}, "unclicked": []}
-    assert one(events, 11) == {"short": [1], "long": {"item_id": [], "category": []}, "unclicked": [2]}
+    assert one(events, 10) == {"short": [], "long": {"item_id": [], "category": []}, "unclicked": [], "stream": []}
+    assert one(events, 11) == {"short": [1], "long": {"item_id": [], "category": []}, "unclicked": [2], "stream": []}
 
 
 def test_session_gap_is_strict():
@@ -111,7 +112,7 @@ def test_equal_session_ids_join_over_any_gap_and_missing_ones_never():
 
 def test_a_full_session_opens_a_new_one_and_becomes_long_term():
     events = [(item, 0, True, None) for item in (1, 2, 3, 4)]
-    assert one(events, 1) == {"short": [4], "long": {"item_id": [3, 2, 1], "category": [2, 1]}, "unclicked": []}
+    assert one(events, 1) == {"short": [4], "long": {"item_id": [3, 2, 1], "category": [2, 1]}, "unclicked": [], "stream": []}
 
 
 def test_sessions_of_more_than_fifty_clicks_are_cut_at_fifty():
@@ -164,3 +165,10 @@ def test_nothing_at_or_after_t_changes_anything(past, future, t, rules):
     alone = behaviours(events_of([past]), [0], [t], TABLE, rules)
     together = behaviours(events_of([past + future]), [0], [t], TABLE, rules)
     assert answer(alone, 0) == answer(together, 0)
+
+
+def test_a_stream_begins_at_a_whole_block_and_keeps_its_beginning_while_it_grows():
+    events = [(item % N_ITEMS + 1, item, item % 3 == 0, None) for item in range(9)]
+    rules = SMALL.model_copy(update={"stream_max": 3})
+    lengths = [len(one(events, t, rules)["stream"]) for t in range(10)]
+    assert lengths == [0, 1, 2, 3, 4, 5, 3, 4, 5, 3]

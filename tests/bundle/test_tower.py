@@ -66,11 +66,13 @@ def test_the_graph_reads_every_input_that_the_model_reads(name, tmp_path):
         "short": batch.short % 30 + 1, "short_length": batch.short_length - 1, "long": batch.long % 2 + 1,
         "user": (batch.user + 1) % 9 + 1, "profile": (batch.profile + 1) % 3,
         "unclicked": batch.unclicked % 30 + 1, "unclicked_of": 1 - batch.unclicked_of,
+        "stream": batch.stream % 30 + 1, "stream_action": 3 - batch.stream_action, "stream_position": batch.stream_position - 1,
     }  # fmt: skip
     assert set(changes) == set(TOWER_INPUTS)
     for field, value in changes.items():
         differs = not np.array_equal(tower(replace(batch, **{field: value.astype(np.int64)})), plain)
-        assert differs == (with_unclicked or not field.startswith("unclicked")), field
+        read = not field.startswith(("unclicked", "stream")) or (with_unclicked and field.startswith("unclicked"))
+        assert differs == read, field
 
 
 def test_exporting_leaves_the_model_as_it_was_asked_for(tmp_path):

@@ -14,8 +14,8 @@ from xdm.data.rows import TrainingRows
 
 FEATURES = {"item_id": lambda item: item, "category": category_of}
 
-# user, label's item, short-term session, long-term item ids, long-term categories, unclicked sequence
-Record = tuple[Any, int, tuple, tuple, tuple, tuple]
+# user, label's item, short-term session, long-term item ids, long-term categories, unclicked sequence, stream
+Record = tuple[Any, int, tuple, tuple, tuple, tuple, tuple]
 
 
 def training_rows(store: Any, rules: Any, until: int, min_clicks: int = 1, **options: Any) -> tuple[Any, TrainingRows]:
@@ -37,9 +37,16 @@ def records(catalogue: Any, rows: TrainingRows, batch_size: int = 3) -> list[Rec
             short = batch.short[row, : batch.position[p] + 1]
             by_item, by_category = (codes[codes > 0] for codes in batch.long[row])
             unclicked = batch.unclicked[batch.unclicked_of == sequence]
+            stream = ()
+            if batch.stream.size:
+                line, end = batch.stream_row[p], batch.stream_position[p] + 1
+                assert batch.stream_owner[line] == row or batch.user[batch.stream_owner[line]] == batch.user[row]
+                clicked = (batch.stream_action[line, :end] == 2).tolist()
+                stream = tuple(zip(item_id(batch.stream[line, :end]), clicked, strict=True))
             found.append((
                 catalogue.users.vocabulary.external_list(batch.user[[row]])[0], item_id(np.array([label]))[0],
                 tuple(item_id(short)), tuple(item_id(by_item)), tuple(category(by_category)), tuple(item_id(unclicked)),
+                stream,
             ))  # fmt: skip
     return found
 
@@ -73,5 +80,5 @@ def expected(
                 asked = time if unclicked_at == "label" else seen[-1][0][1]
                 unclicked = oracle.behaviours(user, asked, rules, FEATURES)["unclicked"]
                 found[(number, item, tuple(known["short"]), tuple(known["long"]["item_id"]),
-                       tuple(known["long"]["category"]), tuple(unclicked))] += 1  # fmt: skip
+                       tuple(known["long"]["category"]), tuple(unclicked), tuple(known["stream"]))] += 1  # fmt: skip
     return found, dropped

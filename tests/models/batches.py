@@ -64,9 +64,21 @@ def batch_of(
         profile=np.stack(profile, axis=1) if profile else np.zeros((size, 0), np.int64),
         unclicked=rng.integers(1, N_ITEMS + 1, sum(unclicked)), unclicked_of=np.repeat(np.arange(size), unclicked),
         unclicked_owner=np.arange(size), row=row, position=np.concatenate([np.arange(n) for n in lengths]),
-        unclicked_row=row,
+        unclicked_row=row, **stream_of(lengths, rng),
     )  # fmt: skip
     return batch.map(lambda array: torch.from_numpy(np.asarray(array, np.int64)))
+
+
+def stream_of(lengths: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """Streams of twice as many exposures as the sessions have clicks: before each click something is skipped."""
+    counts = np.array(lengths)
+    items = rng.integers(1, N_ITEMS + 1, (len(lengths), 2 * max(lengths)))
+    inside = np.arange(items.shape[1]) < 2 * counts[:, None]
+    return {
+        "stream": np.where(inside, items, 0), "stream_action": np.where(inside, 1 + np.arange(items.shape[1]) % 2, 0),
+        "stream_owner": np.arange(len(lengths)), "stream_row": np.repeat(np.arange(len(lengths)), counts),
+        "stream_position": np.concatenate([2 * np.arange(n) + 1 for n in lengths]),
+    }  # fmt: skip
 
 
 def session(batch: Batch, b: int) -> Batch:
@@ -80,5 +92,7 @@ def session(batch: Batch, b: int) -> Batch:
         batch, short=batch.short[[b], :length], short_length=batch.short_length[[b]], long=batch.long[[b], :, :long],
         user=batch.user[[b]], profile=batch.profile[[b]], unclicked=batch.unclicked[sequence],
         unclicked_of=torch.zeros(int(sequence.sum()), dtype=torch.long), unclicked_owner=torch.zeros(1, dtype=torch.long),
-        row=zeros, position=batch.position[mine], unclicked_row=zeros,
+        row=zeros, position=batch.position[mine], unclicked_row=zeros, stream=batch.stream[[b], : 2 * length],
+        stream_action=batch.stream_action[[b], : 2 * length], stream_owner=torch.zeros(1, dtype=torch.long), stream_row=zeros,
+        stream_position=batch.stream_position[mine],
     )  # fmt: skip

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from typing import ClassVar
 
 import pytest
 
-from xdm.schema import UsageError
-from xdm.serving.running import listen, url_of
+from xdm.schema import BundleError, UsageError
+from xdm.serving.running import listen, run_service, url_of
 
 
 def test_port_0_is_a_free_port_and_its_url_says_which():
@@ -36,3 +37,16 @@ def test_a_taken_port_and_an_unknown_host_are_wrong_use():
             listen("127.0.0.1", port, allow_public=False)
     with pytest.raises(UsageError, match=r"--host 'no such\.host\.invalid' is no address"):
         listen("no such.host.invalid", 0, allow_public=False)
+
+
+@pytest.mark.parametrize("source", ["shuffled", "live"])
+def test_a_control_is_not_served(source, tmp_path):
+    class Control:
+        manifest: ClassVar = {"unclicked_source": source}
+
+    with (
+        listen("127.0.0.1", 0, allow_public=False) as listener,
+        pytest.raises(BundleError, match=f"unclicked_source={source}"),
+    ):
+        run_service(Control(), listener, state=tmp_path / "state.sqlite")
+    assert not list(tmp_path.iterdir())

@@ -85,8 +85,9 @@ def _link_by_last(s, before, after, ends, last):
 
 
 @numba.njit(cache=True, nogil=True)
-def _unclicked(item, time, clicked, asked, window, k, maximum, scratch, ends, key, slot, values, offsets, n, q):
+def _unclicked(item, time, clicked, asked, window, k, maximum, keep_clicked, scratch, ends, key, slot, values, offsets, n, q):
     """Append the unclicked sequence of one user at each time of ``asked`` (rising) to ``values``; see 4.3 of the design.
+    With ``keep_clicked`` a click does not take an item out.
 
     ``scratch`` int32 ``[5, S]``: per distinct item of the user, the exposures and the clicks in the window, the last
     exposure, and the neighbours in the linked list of the items that qualify, ordered by last exposure.
@@ -110,7 +111,7 @@ def _unclicked(item, time, clicked, asked, window, k, maximum, scratch, ends, ke
             if before[s] != _OUT:
                 if shown[s] <= k:
                     _unlink(s, before, after, ends)
-            elif shown[s] > k and clicks[s] == 0:
+            elif shown[s] > k and (keep_clicked or clicks[s] == 0):
                 _link_by_last(s, before, after, ends, last)
             low += 1
         if low == high:  # whatever lies between two windows is never looked at
@@ -130,7 +131,7 @@ def _unclicked(item, time, clicked, asked, window, k, maximum, scratch, ends, ke
             last[s] = high
             if before[s] != _OUT:
                 _unlink(s, before, after, ends)
-            if shown[s] > k and clicks[s] == 0:
+            if shown[s] > k and (keep_clicked or clicks[s] == 0):
                 _link_by_last(s, before, after, ends, last)
             high += 1
         values = _room(values, n, maximum)
@@ -146,6 +147,23 @@ def _unclicked(item, time, clicked, asked, window, k, maximum, scratch, ends, ke
         q += 1
         offsets[q] = n
     return values, n
+
+
+@numba.njit(cache=True, nogil=True)
+def streams_at(time, offsets, rows, times, maximum):
+    """The stream of exposures, clicked and not, of user ``rows[q]`` before ``times[q]``: int64 ``[Q, 2]`` event places.
+
+    A stream begins at a multiple of ``maximum`` events of its user, and holds the latest ``maximum`` events at least
+    (as far as there are so many) and fewer than twice as many: neighbouring points share one beginning, so that a
+    causal encoder reads a stream once for all of them, and what a point sees depends on its time alone.
+    """
+    found = np.empty((len(rows), 2), np.int64)
+    for q in range(len(rows)):
+        first = offsets[rows[q]]
+        end = _first_at_or_after(time, first, offsets[rows[q] + 1], times[q])
+        found[q, 0] = first + max(0, (end - first) // maximum - 1) * maximum
+        found[q, 1] = end
+    return found
 
 
 @numba.njit(cache=True, nogil=True)
@@ -173,7 +191,7 @@ def _long_term(click_item, click_time, first, features, window, maximum, values,
 
 @numba.njit(cache=True, nogil=True)
 def behaviours_at(item, time, clicked, session, offsets, rows, times, features, gap, session_max, long_window,
-                  long_max, unclicked_window, unclicked_k, unclicked_max):  # fmt: skip
+                  long_max, unclicked_window, unclicked_k, unclicked_max, keep_clicked):  # fmt: skip
     """The behaviours of user ``rows[q]`` at ``times[q]``, for Q questions sorted by (row, time).
 
     Args:
@@ -260,7 +278,7 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
         if n_events:
             unclicked_values, n_unclicked = _unclicked(
                 item[begin:end], time[begin:end], clicked[begin:end], asked, unclicked_window, unclicked_k, unclicked_max,
-                scratch, ends, key, slot, unclicked_values, unclicked_offsets, n_unclicked, first_question)  # fmt: skip
+                keep_clicked, scratch, ends, key, slot, unclicked_values, unclicked_offsets, n_unclicked, first_question)  # fmt: skip
         else:
             unclicked_offsets[first_question + 1 : q + 1] = n_unclicked
     return (

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xdm.behaviours.kernel import behaviours_at
+from xdm.behaviours.kernel import behaviours_at, streams_at
 from xdm.behaviours.rules import BehaviourRules
 from xdm.log.store import Events, Feature
 from xdm.schema import ITEM_ID, InternalError
@@ -44,6 +44,9 @@ class Behaviours:
     long_values: np.ndarray  # int32
     unclicked_offsets: np.ndarray  # [Q + 1] int64
     unclicked_values: np.ndarray  # int32
+    stream: np.ndarray  # [Q, 2] int64 into the stream's events; all zeros where the rules ask for no stream
+    stream_item: np.ndarray  # [E] int32
+    stream_clicked: np.ndarray  # [E] bool
 
     def __len__(self) -> int:
         return len(self.session)
@@ -58,6 +61,11 @@ class Behaviours:
             return self.long_values[:0]
         place = self.session[q] * len(self.feature_names) + feature
         return self.long_values[self.long_offsets[place] : self.long_offsets[place + 1]]
+
+    def exposures(self, q: int) -> tuple[np.ndarray, np.ndarray]:
+        """The stream: items int32 and whether each was clicked, bool, oldest first (`xdm.behaviours.kernel.streams_at`)."""
+        begin, end = self.stream[q]
+        return self.stream_item[begin:end], self.stream_clicked[begin:end]
 
     def unclicked(self, q: int) -> np.ndarray:
         """The unclicked sequence, oldest first: int32 ``[<= unclicked_max]``."""
@@ -80,7 +88,7 @@ def behaviours(
         events.item, events.time, events.clicked, events.session, events.offsets,
         rows if in_order else rows[order], times if in_order else times[order], features.codes,
         rules.session_gap, rules.session_max, rules.long_window, rules.long_max,
-        rules.unclicked_window, rules.unclicked_k, rules.unclicked_max,
+        rules.unclicked_window, rules.unclicked_k, rules.unclicked_max, rules.keep_clicked,
     )  # fmt: skip
     if not in_order:
         back = np.argsort(order)
@@ -88,8 +96,21 @@ def behaviours(
         unclicked_offsets, unclicked_values = take_lists(unclicked_offsets, unclicked_values, back)
     return Behaviours(
         features.names, events.item[clicks], events.time[clicks], clicks, short, session,
-        long_offsets, long_values, unclicked_offsets, unclicked_values,
+        long_offsets, long_values, unclicked_offsets, unclicked_values, *_streams(events, rows, times, rules.stream_max),
     )  # fmt: skip
+
+
+def _streams(
+    events: Events, rows: np.ndarray, times: np.ndarray, maximum: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """``stream``, ``stream_item`` and ``stream_clicked`` of `Behaviours`: the events of the asked users alone are held."""
+    if not maximum:
+        return np.zeros((len(rows), 2), np.int64), np.zeros(0, np.int32), np.zeros(0, bool)
+    places = streams_at(events.time, events.offsets, rows, times, maximum)
+    asked, number = np.unique(rows, return_inverse=True)
+    held, item = take_lists(events.offsets, events.item, asked)
+    _, clicked = take_lists(events.offsets, events.clicked, asked)
+    return places + (held[number] - events.offsets[rows])[:, None], item, clicked
 
 
 def concatenate(found: Sequence[Behaviours]) -> Behaviours:
@@ -98,6 +119,7 @@ def concatenate(found: Sequence[Behaviours]) -> Behaviours:
         return found[0]
     clicks = np.cumsum([0] + [len(one.click_item) for one in found])
     sessions = np.cumsum([0] + [(len(one.long_offsets) - 1) // len(one.feature_names) for one in found])
+    streamed = np.cumsum([0] + [len(one.stream_item) for one in found])
     return Behaviours(
         found[0].feature_names,
         np.concatenate([one.click_item for one in found]),
@@ -108,6 +130,9 @@ def concatenate(found: Sequence[Behaviours]) -> Behaviours:
                         for one, shift in zip(found, sessions[:-1], strict=True)]),
         *join_lists([(one.long_offsets, one.long_values) for one in found]),
         *join_lists([(one.unclicked_offsets, one.unclicked_values) for one in found]),
+        np.concatenate([one.stream + shift for one, shift in zip(found, streamed[:-1], strict=True)]),
+        np.concatenate([one.stream_item for one in found]),
+        np.concatenate([one.stream_clicked for one in found]),
     )  # fmt: skip
 
 

@@ -21,3 +21,10 @@ class BehaviourRules(BaseModel):
     unclicked_window: int = Field(3 * DAY, gt=0, description="how far before t the unclicked sequence reaches")
     unclicked_k: int = Field(1, ge=0, description="an unclicked item was shown more than this many times in the window")
     unclicked_max: int = Field(100, ge=1, le=10_000, description="items that the unclicked sequence holds at most")
+    keep_clicked: bool = Field(
+        False, description="a control: keep the items clicked in the window too, so that the sequence says what was shown"
+    )
+    stream_max: int = Field(
+        0, ge=0, le=10_000,
+        description="exposures that the stream of clicks and skips in one reaches back, up to twice as many; 0: no stream",
+    )  # fmt: skip

@@ -28,5 +28,8 @@ METRICS = "metrics.json"
 STEPS = "steps.jsonl"
 
 # Inputs of the exported tower, in order: fields of `xdm.data.batches.Batch` at one point a row.
-TOWER_INPUTS = ("short", "short_length", "long", "user", "profile", "unclicked", "unclicked_of")
+TOWER_INPUTS = (
+    "short", "short_length", "long", "user", "profile", "unclicked", "unclicked_of",
+    "stream", "stream_action", "stream_position",
+)  # fmt: skip
 TOWER_OUTPUT = "queries"

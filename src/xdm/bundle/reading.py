@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnxruntime
@@ -12,6 +12,7 @@ import onnxruntime
 from xdm.behaviours.rules import BehaviourRules
 from xdm.bundle.format import FORMAT, FORMAT_VERSION, ITEM_VECTORS, ITEMS, TOWER, TOWER_INPUTS, USERS
 from xdm.data.batches import Batch
+from xdm.data.controls import Control, UnclickedSource
 from xdm.folders import MANIFEST, file_sha256
 from xdm.log.store import EntityTable
 from xdm.retrieval.recommender import TowerRecommender
@@ -43,12 +44,14 @@ class BundleRecommender(TowerRecommender):
 
     def __init__(self, path: Path, manifest: dict[str, Any], *, threads: int) -> None:
         self.path, self.manifest = path, manifest
+        items = EntityTable.read(path / ITEMS, ITEM_ID)
         super().__init__(
             OnnxTower(path / TOWER, threads),
             np.load(path / ITEM_VECTORS, mmap_mode="r", allow_pickle=False),
-            EntityTable.read(path / ITEMS, ITEM_ID),
+            items,
             EntityTable.read(path / USERS, USER_ID),
             BehaviourRules(**manifest["behaviours"]),
+            _control(path, manifest.get("unclicked_source", "own"), len(items)),
         )
 
 
@@ -88,6 +91,17 @@ def read_manifest(path: Path | str) -> dict[str, Any]:
             "version of xdm reads; upgrade xdm, or train the model again with this version"
         )
     return manifest
+
+
+def _control(path: Path, source: str, n_items: int) -> Control | None:
+    if source == "own":
+        return None
+    if source not in ("shuffled", "random"):
+        raise BundleError(
+            f"{path} was trained with data.unclicked_source={source}, a control that needs the log beside it; "
+            "judge it with xdm rolling or xdm experiment"
+        )
+    return Control(cast(UnclickedSource, source), n_items)
 
 
 def _verify(path: Path, manifest: dict[str, Any]) -> None:

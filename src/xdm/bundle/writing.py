@@ -40,6 +40,9 @@ class PointTower(nn.Module):
         profile: Tensor,
         unclicked: Tensor,
         unclicked_of: Tensor,
+        stream: Tensor,
+        stream_action: Tensor,
+        stream_position: Tensor,
     ) -> Tensor:
         """Tensors as in `Batch`; queries ``[B, K, d]``."""
         rows = torch.arange(short.shape[0], device=short.device)
@@ -47,6 +50,7 @@ class PointTower(nn.Module):
             short=short, short_length=short_length, long=long, user=user, profile=profile,
             unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=rows, row=rows, position=short_length - 1, unclicked_row=rows,
+            stream=stream, stream_action=stream_action, stream_owner=rows, stream_row=rows, stream_position=stream_position,
         )  # fmt: skip
         return self.model(batch).query
 
@@ -69,9 +73,11 @@ def export_tower(model: RetrievalModel, path: Path) -> None:
         torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([3, 1]),
         torch.ones((2, 1 + len(sizes.features), 2), dtype=torch.long), torch.zeros(2, dtype=torch.long),
         torch.zeros((2, len(sizes.profile)), dtype=torch.long), torch.ones(3, dtype=torch.long), torch.zeros(3, dtype=torch.long),
+        torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([[1, 2, 1], [2, 0, 0]]), torch.tensor([2, 0]),
     )  # fmt: skip
     axes = {name: {0: "batch"} for name in (*TOWER_INPUTS, TOWER_OUTPUT)}
     axes["short"][1], axes["long"][2] = "clicks", "long"
+    axes["stream"][1] = axes["stream_action"][1] = "exposures"
     axes["unclicked"][0] = axes["unclicked_of"][0] = "unclicked"
     model.eval()
     with warnings.catch_warnings():
@@ -105,6 +111,6 @@ def write_bundle(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "items": catalogue.n_items, "candidates": catalogue.n_candidates, "users": catalogue.n_users,
             "width": model.encoder.width, "interests": model.encoder.interests, "index": "exact",
-            "behaviours": config.behaviours.model_dump(), **facts,
+            "behaviours": config.behaviours.model_dump(), "unclicked_source": config.data.unclicked_source, **facts,
             "files": {file.name: file_sha256(file) for file in sorted(folder.iterdir())},
         })  # fmt: skip

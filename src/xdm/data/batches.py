@@ -33,6 +33,12 @@ class Batch:
     row: Any  # [P] int64
     position: Any  # [P] int64
     unclicked_row: Any  # [P] int64
+    # The stream of exposures, for models that read it (`BehaviourRules.stream_max`); S = T = 0 without one.
+    stream: Any  # [S, T] int64: items shown, oldest first
+    stream_action: Any  # [S, T] int64: 1 skipped, 2 clicked
+    stream_owner: Any  # [S] int64: the session whose user each stream belongs to
+    stream_row: Any  # [P] int64: the stream of each point
+    stream_position: Any  # [P] int64: its last exposure before the point
 
     def map(self, function: Callable[[Any], Any]) -> Batch:
         """``function`` applied to every array."""
@@ -72,6 +78,27 @@ def short_lists(found: Behaviours, points: np.ndarray) -> tuple[np.ndarray, np.n
     return items.astype(np.int64), lengths
 
 
+def streams(found: Behaviours, points: np.ndarray, row: np.ndarray) -> dict[str, np.ndarray]:
+    """The stream fields of `Batch` for ``points``, whose sessions are ``row``: points with one beginning share a stream."""
+    begins, first, which = np.unique(found.stream[points, 0], return_index=True, return_inverse=True)
+    ends = np.zeros(len(begins), np.int64)
+    np.maximum.at(ends, which, found.stream[points, 1])
+    width = int((ends - begins).max(initial=0))
+    if not width:
+        nothing, nowhere = np.zeros((0, 0), np.int64), np.zeros(len(points), np.int64)
+        return {"stream": nothing, "stream_action": nothing, "stream_owner": nowhere[:0], "stream_row": nowhere,
+                "stream_position": nowhere}  # fmt: skip
+    places = begins[:, None] + np.arange(width)
+    inside = places < ends[:, None]
+    places = np.where(inside, places, 0)
+    return {
+        "stream": np.where(inside, found.stream_item[places], 0).astype(np.int64),
+        "stream_action": np.where(inside, 1 + found.stream_clicked[places].astype(np.int64), 0),
+        "stream_owner": row[first], "stream_row": which.astype(np.int64),
+        "stream_position": found.stream[points, 1] - found.stream[points, 0] - 1,
+    }  # fmt: skip
+
+
 def long_lists(found: Behaviours, points: np.ndarray) -> np.ndarray:
     """The long-term lists of ``points`` (each with a session): int64 ``[P, F, longest]``."""
     n_features = len(found.feature_names)
@@ -88,5 +115,5 @@ def point_batch(found: Behaviours, points: np.ndarray, user: np.ndarray, profile
     return Batch(
         short=short, short_length=length, long=long_lists(found, points), user=user.astype(np.int64),
         profile=profile.astype(np.int64), unclicked=unclicked, unclicked_of=unclicked_of,
-        unclicked_owner=rows, row=rows, position=length - 1, unclicked_row=rows,
+        unclicked_owner=rows, row=rows, position=length - 1, unclicked_row=rows, **streams(found, points, rows),
     )  # fmt: skip

@@ -9,9 +9,10 @@ import numpy as np
 
 from xdm.behaviours.points import Behaviours, FeatureTable, behaviours, concatenate, join_lists
 from xdm.behaviours.rules import BehaviourRules
-from xdm.data.batches import Batch, flat_lists, long_lists, short_lists
+from xdm.data.batches import Batch, flat_lists, long_lists, short_lists, streams
 from xdm.data.catalogue import Catalogue
-from xdm.data.labels import labels_of, own_sessions
+from xdm.data.controls import Control, Lists
+from xdm.data.labels import Labels, labels_of, own_sessions
 from xdm.data.profiles import profile_codes
 from xdm.log.store import Events, Store
 
@@ -28,27 +29,29 @@ class TrainingRows:
 
     def __init__(
         self, store: Store, catalogue: Catalogue, rules: BehaviourRules, *, until: int, first: int = 0,
-        label_scope: LabelScope = "user", unclicked_at: UnclickedAt = "label",
+        label_scope: LabelScope = "user", unclicked_at: UnclickedAt = "label", control: Control | None = None,
     ) -> None:  # fmt: skip
         """Labels are the clicks with ``first <= time < until`` (seconds).
 
         ``label_scope``: "session" keeps a label only if it belongs to the session that it is predicted from (SDM's
         way); "user" also predicts a session's first clicks, from the session before. ``unclicked_at``: the unclicked
         sequence is taken at each label's own time, or once at the first click of the session predicted from.
+        ``control`` puts other lists in its place.
         """
         self._profile = profile_codes(catalogue.users)
         self._rules, self._label_scope, self._unclicked_at = rules, label_scope, unclicked_at
+        self.control = control
         self._features = FeatureTable.of(catalogue.n_items, catalogue.items.features)
         self.dropped = {"no_click_before": 0, "other_session": 0, "too_few_clicks": 0}
         found, label, user, points, lists, which = [], [], [], [], [], []
         n_points = n_lists = 0
         for first_user, stored in store.parts():
             events = stored.in_catalogue(catalogue.of_store)
-            one, items, rows, kept = self._label_points(events, first, until, catalogue.n_candidates)
-            sequences, place = self._unclicked_lists(events, one, rows, kept)
+            one, labels, kept = self._label_points(events, first, until, catalogue.n_candidates)
+            sequences, place = self._unclicked_lists(events, one, labels, kept)
             found.append(one)
-            label.append(items.astype(np.int64))
-            user.append(rows + first_user + 1)
+            label.append(labels.item.astype(np.int64))
+            user.append(labels.row + first_user + 1)
             points.append(kept + n_points)
             lists.append(sequences)
             which.append(place + n_lists)
@@ -66,8 +69,8 @@ class TrainingRows:
 
     def _label_points(
         self, events: Events, first: int, until: int, n_candidates: int
-    ) -> tuple[Behaviours, np.ndarray, np.ndarray, np.ndarray]:
-        """Behaviours at every label of one part, the labels' items and users, and which labels can be used."""
+    ) -> tuple[Behaviours, Labels, np.ndarray]:
+        """The labels of one part, the behaviours at each, and which labels can be used."""
         labels = labels_of(events, first, until)
         found = behaviours(events, labels.row, labels.time, self._features, self._rules)
         usable = found.session >= 0
@@ -80,20 +83,26 @@ class TrainingRows:
             usable = inside
         common = labels.item <= n_candidates
         self.dropped["too_few_clicks"] += int((usable & ~common).sum())
-        return found, labels.item, labels.row, np.flatnonzero(usable & common)
+        return found, labels, np.flatnonzero(usable & common)
 
     def _unclicked_lists(
-        self, events: Events, found: Behaviours, rows: np.ndarray, kept: np.ndarray
-    ) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
+        self, events: Events, found: Behaviours, labels: Labels, kept: np.ndarray
+    ) -> tuple[Lists, np.ndarray]:
         """The unclicked sequences ``(offsets, values)`` and, for each kept label, which one is its own."""
         if self._unclicked_at == "label":
-            return (found.unclicked_offsets, found.unclicked_values), kept
+            return self._controlled((found.unclicked_offsets, found.unclicked_values), labels.row, labels.time, kept)
         first = _group_starts(found.session[kept])
         starts = kept[first[:-1]]
         times = found.click_time[found.short[starts, 0]]
-        at_start = behaviours(events, rows[starts], times, self._features, self._rules)
+        at_start = behaviours(events, labels.row[starts], times, self._features, self._rules)
         which = np.repeat(np.arange(len(starts)), np.diff(first))
-        return (at_start.unclicked_offsets, at_start.unclicked_values), which
+        return self._controlled((at_start.unclicked_offsets, at_start.unclicked_values), labels.row[starts], times, which)
+
+    def _controlled(self, lists: Lists, owner: np.ndarray, time: np.ndarray, which: np.ndarray) -> tuple[Lists, np.ndarray]:
+        if self.control is None:
+            return lists, which
+        others, of_point = self.control.lists(lists, owner, time)
+        return others, of_point[which]
 
     def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
         """``(batch, label int64 [P])`` for the rows of ``order``, ``batch_size`` sessions at a time."""
@@ -115,7 +124,7 @@ class TrainingRows:
             short=short, short_length=length, long=long_lists(found, last), user=self._user[rows],
             profile=self._profile[self._user[rows]], unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=row[owner], row=row, position=found.short[points, 1] - found.short[points, 0] - 1,
-            unclicked_row=unclicked_row.astype(np.int64),
+            unclicked_row=unclicked_row.astype(np.int64), **streams(found, points, row),
         )  # fmt: skip
         return batch, self._label[points]
 

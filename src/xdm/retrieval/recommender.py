@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
-from xdm.behaviours.points import Behaviours, FeatureTable, behaviours
+from xdm.behaviours.points import Behaviours, FeatureTable, behaviours, take_lists
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.batches import Batch, point_batch
+from xdm.data.controls import Control
 from xdm.data.profiles import profile_codes
 from xdm.log.store import EntityTable
 from xdm.retrieval.exact import ExactRetriever
@@ -26,11 +28,13 @@ class TowerRecommender:
     """
 
     def __init__(
-        self, tower: Tower, item_vectors: np.ndarray, items: EntityTable, users: EntityTable, rules: BehaviourRules
-    ) -> None:
-        """``item_vectors`` ``[candidates, d]``: the first rows of ``items`` are the candidates, most clicked first."""
+        self, tower: Tower, item_vectors: np.ndarray, items: EntityTable, users: EntityTable, rules: BehaviourRules,
+        control: Control | None = None,
+    ) -> None:  # fmt: skip
+        """``item_vectors`` ``[candidates, d]``: the first rows of ``items`` are the candidates, most clicked first.
+        ``control`` puts other lists in the place of the unclicked ones, as it did in training."""
         self._tower, self._retriever = tower, ExactRetriever(item_vectors)
-        self.items, self.rules = items, rules
+        self.items, self.rules, self.control = items, rules, control
         self._users = users
         self._features = FeatureTable.of(len(items), items.features)
         self._profile = profile_codes(users)
@@ -47,7 +51,13 @@ class TowerRecommender:
 
     def behaviours(self, points: Points) -> Behaviours:
         """What the model may see at each point."""
-        return behaviours(points.events, points.row, points.time, self._features, self.rules)
+        found = behaviours(points.events, points.row, points.time, self._features, self.rules)
+        if self.control is None:
+            return found
+        own = (found.unclicked_offsets, found.unclicked_values)
+        lists, which = self.control.lists(own, points.row, points.time)
+        offsets, values = take_lists(*lists, which)
+        return replace(found, unclicked_offsets=offsets, unclicked_values=values)
 
     def queries(self, found: Behaviours, which: np.ndarray, user: np.ndarray) -> np.ndarray:
         """The user vectors ``[P, K, d]`` of the points ``which``, all with a visible click; ``user`` ``[P]`` indices."""

@@ -17,7 +17,7 @@ import uvicorn
 
 from xdm.log.store import Store
 from xdm.retrieval.types import Recommender
-from xdm.schema import UsageError
+from xdm.schema import BundleError, UsageError
 from xdm.serving.app import create_app
 from xdm.serving.history import History
 from xdm.serving.service import Service, model_info
@@ -44,8 +44,15 @@ def run_service(
     """Serve ``recommender`` at ``listener`` until SIGTERM or SIGINT; live events are kept in the file ``state``.
 
     Raises:
+        BundleError: a control, which does not read its users' own skips.
         StoreError, StateError: what is to be served cannot be opened.
     """
+    source = recommender.manifest.get("unclicked_source", "own")
+    if source != "own":
+        raise BundleError(
+            f"the bundle was trained with data.unclicked_source={source}, a control for comparisons and not for people; "
+            "train it with data.unclicked_source=own"
+        )
     past = History(Store(history), recommender.catalogue) if history else None
     event_state = EventState(state, durability=durability)
     try:

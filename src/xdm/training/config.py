@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
 
 from xdm.behaviours.rules import BehaviourRules
+from xdm.data.controls import UnclickedSource
 from xdm.data.rows import LabelScope, UnclickedAt
 from xdm.models.registry import MODELS, model_config, preset
 from xdm.models.sdm import SDMConfig
@@ -30,6 +31,9 @@ class DataConfig(_Section):
     label_scope: LabelScope = Field("user", description="session: labels within their session (SDM's way); user: all")
     unclicked_at: UnclickedAt = Field(
         "label", description="the unclicked sequence at each label, or at its session's start"
+    )
+    unclicked_source: UnclickedSource = Field(
+        "own", description="controls: another user's lists, random items, or what is live now, for one's own skips"
     )
     min_clicks: int = Field(1, ge=1, description="an item with fewer training clicks is never recommended nor a label")
 

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from xdm.data.catalogue import Catalogue
+from xdm.data.controls import control_of
 from xdm.data.rows import TrainingRows
 from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel, build_model
@@ -31,6 +32,7 @@ def training_rows(store: Store, catalogue: Catalogue, config: Config, *, until: 
     return TrainingRows(
         store, catalogue, config.behaviours, until=until, first=first,
         label_scope=config.data.label_scope, unclicked_at=config.data.unclicked_at,
+        control=control_of(config.data.unclicked_source, store, catalogue, until),
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ import torch
 from xdm.behaviours.rules import BehaviourRules
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
+from xdm.data.controls import control_of
 from xdm.data.labels import labels_of
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import RULES, evaluate
@@ -78,9 +79,10 @@ def roll(
         for number, cut in enumerate(cuts):
             model, catalogue = _train(store, config, windows, cut, warm, progress)
             warm = (model, catalogue) if windows.warm_epochs else None
+            control = control_of(config.data.unclicked_source, store, catalogue, cut)
             place = folder / "windows" / f"{number:05d}"
             metrics = evaluate(
-                recommender_of(model, catalogue, config), store, Split(EACH_CLICK, cut, cut + windows.horizon), ks,
+                recommender_of(model, catalogue, config, control), store, Split(EACH_CLICK, cut, cut + windows.horizon), ks,
                 out=place, recent_window=recent_window, rules=rules,
             )  # fmt: skip
             done.append(metrics)

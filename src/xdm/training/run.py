@@ -14,6 +14,7 @@ import yaml
 from xdm.bundle.writing import torch_tower, write_bundle
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
+from xdm.data.controls import Control
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split, parse_time, time_boundaries
 from xdm.folders import check_replaceable, write_bytes
@@ -59,11 +60,13 @@ def boundaries(store: Store, split: SplitConfig) -> tuple[int, int, int]:
     return validation_from, test_from, until
 
 
-def recommender_of(model: RetrievalModel, catalogue: Catalogue, config: Config) -> TowerRecommender:
+def recommender_of(
+    model: RetrievalModel, catalogue: Catalogue, config: Config, control: Control | None = None
+) -> TowerRecommender:
     """The model as it stands, ready to recommend."""
     vectors = model.item_vectors().detach().numpy().copy()
     return TowerRecommender(
-        lambda batch: torch_tower(model, batch), vectors, catalogue.items, catalogue.users, config.behaviours
+        lambda batch: torch_tower(model, batch), vectors, catalogue.items, catalogue.users, config.behaviours, control
     )
 
 
@@ -206,7 +209,7 @@ class Run:
         split = Split("time", self.validation_from, self.test_from)
         k = int(monitor.split("@")[1])
         metrics = evaluate(
-            recommender_of(loop.model, catalogue, self.config), self.store, split, ks=(k,), baselines=False
+            recommender_of(loop.model, catalogue, self.config, loop.rows.control), self.store, split, ks=(k,), baselines=False
         )
         figures = {name: value for name, value in metrics.items() if name.endswith(f"@{k}")}
         self.history.append({"epoch": loop.epoch, "step": loop.step, **figures})
