@@ -1,0 +1,1 @@
+"""Grids of variants, seeds and logs: the file, the runs in parallel processes, and the report."""

@@ -1,0 +1,180 @@
+"""The variants of a file: lists become grids, ranges and choices become search spaces."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+
+from xdm.experiments.file import ExperimentFile
+from xdm.schema import ConfigError
+
+POPULARITY, RECENT_POPULARITY, ORACLE, ORACLE_CLICKS = "popularity", "recent_popularity", "oracle", "oracle-clicks"
+UNTRAINED = (POPULARITY, RECENT_POPULARITY, ORACLE, ORACLE_CLICKS)  # judged once, for they have no seed
+ORACLES = (ORACLE, ORACLE_CLICKS)
+# What the experiment sets itself, for all variants alike, since they must answer the same questions.
+COMMON_ONLY = ("training.seed", "training.threads", "split.validation", "split.test")
+NOT_SEARCHED = ("training.monitor",)  # what trials are compared by
+SPACE_KEYS = {"low", "high", "log", "choices"}
+
+
+class Range(BaseModel):
+    """A range of numbers, ends included; whole numbers where both ends are; ``log``: even on a log scale."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Range:
+        if not self.low < self.high or (self.log and self.low <= 0):
+            raise ValueError("low must be below high, and above 0 where log is true")
+        return self
+
+
+class Choices(BaseModel):
+    """Values of which one is chosen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    choices: tuple[str | int | float | bool | None, ...] = Field(min_length=2)
+
+
+Space = Range | Choices
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One thing that is compared: a preset or an untrained recommender, its ``assignments`` (``key.key`` to value, those
+    common to all variants included) and, where it is searched, its ``spaces`` (``key.key`` to space)."""
+
+    name: str
+    model: str
+    assignments: dict[str, Any] = field(default_factory=dict)
+    spaces: dict[str, Space] = field(default_factory=dict)
+
+    @property
+    def trained(self) -> bool:
+        return self.model not in UNTRAINED
+
+    def words(self, values: Mapping[str, Any] | None = None) -> list[str]:
+        """The assignments as ``--set`` takes them, with ``values`` of the search spaces over them."""
+        return [f"{key}={json.dumps(value)}" for key, value in {**self.assignments, **(values or {})}.items()]
+
+
+def variants_of(file: ExperimentFile) -> list[Variant]:
+    """All variants of the file, grids expanded, in the file's order; the control is one of them.
+
+    Raises:
+        ConfigError: a variant without a model, a setting that a variant may not have, two variants of one name, a space
+            that is none, a control that is no variant, an oracle on a log that is not simulated.
+    """
+    common = flat(file.settings)
+    _check_common(common)
+    found: list[Variant] = []
+    for name, entry in file.variants.items():
+        found += expand(name, entry, common)
+    names = [variant.name for variant in found]
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise ConfigError(f"variants: {', '.join(doubled)} stands for two variants; give them other names or values")
+    if file.control not in names:
+        raise ConfigError(f"control: there is no variant '{file.control}'; the variants are {', '.join(names)}")
+    for name, log in file.logs.items():
+        oracles = [variant.name for variant in found if variant.model in ORACLES]
+        if oracles and log.world is None:
+            raise ConfigError(f"variants: {', '.join(oracles)} needs a simulated world, and the log {name} names none")
+    return found
+
+
+def _check_common(common: Mapping[str, Any]) -> None:
+    for key in ("model", "training.seed", "training.threads"):
+        if key in common:
+            where = {"model": "variants", "training.seed": "seeds"}.get(key, "workers: each run has one thread")
+            raise ConfigError(f"settings: {key} is not set here; see {where}")
+    for key, value in common.items():
+        if _is_space(value):
+            raise ConfigError(f"settings: {key} is a search space; only a variant can have one")
+
+
+def expand(name: str, entry: Mapping[str, Any], common: Mapping[str, Any] | None = None) -> list[Variant]:
+    """The variants that ``entry`` of the file stands for: one for each combination of its lists' values.
+
+    A list of one value is that value, without a suffix: a setting that is a list itself is written as a list in a list.
+    """
+    own = dict(entry)
+    model = own.pop("model", None)
+    if not isinstance(model, str):
+        raise ConfigError(f"variants.{name}: name its model, such as model: xdm, or model: popularity")
+    own = flat(own)
+    if model in UNTRAINED:
+        if own:
+            raise ConfigError(f"variants.{name}: {model} is not trained and takes no settings, but has {', '.join(own)}")
+        # How the log is split is all that it needs of the settings.
+        return [Variant(name, model, {key: value for key, value in (common or {}).items() if key.startswith("split.")})]
+    for key in COMMON_ONLY:
+        if key in own:
+            where = "seeds" if key == "training.seed" else "settings" if key.startswith("split") else "workers"
+            raise ConfigError(f"variants.{name}: {key} is the same for all variants; see {where}")
+    spaces = {key: _space(name, key, value) for key, value in own.items() if _is_space(value)}
+    single = {key: value for key, value in own.items() if key not in spaces}
+    lists = {key: value for key, value in single.items() if isinstance(value, list)}
+    for key, values in lists.items():
+        if not values:
+            raise ConfigError(f"variants.{name}: {key} is an empty list; give it a value")
+    grid = {key: values for key, values in lists.items() if len(values) > 1}
+    fixed = {key: lists[key][0] if key in lists else value for key, value in single.items() if key not in grid}
+    short = _short_names(list(grid))
+    found = []
+    for combination in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, combination, strict=True))
+        suffix = "".join(f"-{short[key]}={_as_name(value)}" for key, value in chosen.items())
+        assignments = {**(common or {}), **fixed, **chosen}
+        found.append(Variant(name + suffix, model, {k: v for k, v in assignments.items() if k not in spaces}, spaces))
+    return found
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """``{"a": {"b": 1}, "c.d": 2}`` as ``{"a.b": 1, "c.d": 2}``; search spaces stay whole."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        if isinstance(value, dict) and not _is_space(value):
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _is_space(value: Any) -> bool:
+    return isinstance(value, dict) and bool(value) and set(value) & SPACE_KEYS != set()
+
+
+def _space(name: str, key: str, value: dict[str, Any]) -> Space:
+    if key in NOT_SEARCHED:
+        raise ConfigError(f"variants.{name}: {key} cannot be searched, since trials are compared by it")
+    kind: type[Space] = Choices if "choices" in value else Range
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        faults = "; ".join(f"{'.'.join(map(str, e['loc'])) or key}: {e['msg']}" for e in error.errors())
+        raise ConfigError(
+            f"variants.{name}: {key}: {faults}; write {{low: 0.1, high: 2, log: true}} or {{choices: [a, b]}}"
+        ) from None
+
+
+def _short_names(keys: list[str]) -> dict[str, str]:
+    """The last word of each key, or the whole key where another has the same."""
+    last = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: word if last.count(word) == 1 else key for key, word in zip(keys, last, strict=True)}
+
+
+def _as_name(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return re.sub(r"[^\w.=,+\-]+", "_", text)

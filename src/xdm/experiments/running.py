@@ -1,0 +1,202 @@
+"""The whole grid: what is missing is run, what failed is told, and the report is made of what there is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from xdm.console import Bar, Progress
+from xdm.experiments.file import ExperimentFile, RollingProtocol
+from xdm.experiments.folder import claim, identity_of, locked, run_folder, search_folder, simulate_logs, store_paths
+from xdm.experiments.grid import Choices, Variant, variants_of
+from xdm.experiments.pool import Ended, Pool
+from xdm.experiments.search import Found, Search
+from xdm.experiments.task import Task, read_record
+from xdm.log.store import Store
+from xdm.schema import ConfigError
+
+
+@dataclass
+class Grid:
+    """All runs of a file, and what came of them."""
+
+    file: ExperimentFile
+    out: Path
+    variants: list[Variant]
+    stores: dict[str, Path]
+    found: dict[tuple[str, str], Found] = field(default_factory=dict)  # by log and variant, of searches that are over
+    failures: list[Ended] = field(default_factory=list)
+
+    def runs(self) -> Iterator[Task]:
+        """Every run of the file, done or not: by log, then seed, so that all variants have their first seed early."""
+        for log in self.file.logs:
+            for seed in (None, *self.file.seeds):
+                for variant in self.variants:
+                    if variant.trained == (seed is not None):
+                        yield self.run(log, variant, seed)
+
+    def runs_of(self, log: str, variant: Variant) -> list[Task]:
+        return [task for task in self.runs() if (task.log, task.variant) == (log, variant.name)]
+
+    def run(self, log: str, variant: Variant, seed: int | None) -> Task:
+        """One run; of a searched variant with the winner's values, as far as they are known."""
+        found = self.found.get((log, variant.name))
+        values = {} if found is None or found.values is None else found.values
+        return self._task("run", run_folder(self.out, log, variant.name, seed), log, variant, seed, None, values)
+
+    def trial(self, log: str, variant: Variant, number: int, values: dict[str, Any]) -> Task:
+        """One trial; with the first seed, as a search looks for settings, not for seeds."""
+        out = search_folder(self.out, log, variant.name) / f"trial-{number:04d}"
+        return self._task("trial", out, log, variant, self.file.seeds[0], number, values)
+
+    def _task(
+        self, kind: Any, out: Path, log: str, variant: Variant, seed: int | None, trial: int | None, values: dict[str, Any]
+    ) -> Task:  # fmt: skip
+        file = self.file
+        return Task(
+            kind=kind, out=out, log=log, variant=variant.name, model=variant.model, trained=variant.trained, seed=seed,
+            words=tuple(variant.words(values)), store=self.stores[log], world=file.logs[log].world, protocol=file.protocol,
+            ks=file.ks, exclude_seen=file.exclude_seen, unclicked_k=file.unclicked_k, keep=file.keep, trial=trial, values=values,
+        )  # fmt: skip
+
+    @property
+    def exit_code(self) -> int:
+        """0 where all is done; else 1 where a failure is a fault of ours, 2 where all are wrong use or bad input."""
+        return min((ended.exit_code for ended in self.failures), default=0)
+
+
+def run_experiment(file: ExperimentFile, out: Path, progress: Progress | None = None) -> Grid:
+    """Run what is missing of ``file`` in ``out``, then write results.parquet and the report there.
+
+    A run that fails does not stop the others: it is in ``failures`` of what is returned, and in the report.
+
+    Raises:
+        ConfigError: a variant whose settings are wrong, or a protocol that does not fit a log.
+        UsageError: ``out`` is held by another process, belongs to others, or its runs were made otherwise.
+        XdmError: as simulating, preparing and comparing raise it.
+    """
+    from xdm.experiments.report import write_report
+
+    progress = progress or Progress(quiet=True)
+    variants = variants_of(file)
+    configs = {variant.name: checked_config(variant) for variant in variants}
+    out = out.resolve()
+    with locked(out):
+        stores = store_paths(file, out)
+        claim(out, identity_of(file, variants, configs, stores))
+        simulate_logs(file, out, progress)
+        _check_windows(file, variants, stores)
+        grid = Grid(file, out, variants, stores)
+        _run_missing(grid, progress)
+        progress.say("report ...")
+        write_report(grid)
+    return grid
+
+
+def checked_config(variant: Variant) -> dict[str, Any] | None:
+    """The whole configuration of a variant but for its seed, as plain values; None for what is not trained.
+
+    Raises:
+        ConfigError: a key that does not exist or a wrong value, be it only at an end of a range.
+    """
+    from xdm.training.config import load_config
+
+    if not variant.trained:
+        return None
+    try:
+        ends = [
+            [(key, value) for value in (space.choices if isinstance(space, Choices) else (space.low, space.high))]
+            for key, space in variant.spaces.items()
+        ]
+        for pairs in itertools.zip_longest(*ends):
+            load_config(variant.model, None, variant.words(dict(pair for pair in pairs if pair)))
+        config = load_config(variant.model, None, variant.words()).to_dict()
+    except ConfigError as error:
+        raise ConfigError(f"variants.{variant.name}: {error}") from None
+    for key in ("seed", "threads"):
+        config["training"].pop(key)
+    return config
+
+
+def _check_windows(file: ExperimentFile, variants: list[Variant], stores: dict[str, Path]) -> None:
+    if isinstance(file.protocol, RollingProtocol) and any(variant.spaces for variant in variants):
+        from xdm.experiments.judging import validation_windows
+
+        for store in stores.values():
+            validation_windows(file.protocol, Store(store))
+
+
+def _run_missing(grid: Grid, progress: Progress) -> None:
+    searches = {
+        (log, variant.name): _search(grid, log, variant)
+        for log in grid.file.logs for variant in grid.variants if variant.spaces
+    }  # fmt: skip
+    waiting: list[Task] = []
+    for search in searches.values():
+        waiting += search.next_tasks()
+    for key, search in searches.items():
+        if search.over:
+            grid.found[key] = search.found()
+    runs = list(grid.runs())
+    waiting += [task for task in runs if not task.done and (task.log, task.variant) not in searches.keys() - grid.found.keys()]
+    done = sum(task.done for task in runs) + sum(search.n_done for search in searches.values())
+    total = len(runs) + sum(search.entry.trials for search in searches.values())
+    with (
+        Pool(grid.file.n_workers, grid.file.memory_mb, grid.out / "output", progress.say) as pool,
+        progress.bar(f"experiment {grid.file.name}", total, done=done, unit="runs") as bar,
+    ):
+        for task in runs:
+            if task.done:
+                pool.measured(task, float(read_record(task)["peak_memory_mb"]))
+        while waiting or pool.busy:
+            while (ready := next((task for task in waiting if pool.fits(task)), None)) is not None:
+                waiting.remove(ready)
+                pool.start(ready)
+            for ended in pool.wait():
+                _tell(ended, bar)
+                # First in line: a search's rounds follow one another, and its winner's runs come after them all.
+                waiting = _after(grid, searches, ended, bar) + waiting
+
+
+def _search(grid: Grid, log: str, variant: Variant) -> Search:
+    def task_of(number: int, values: dict[str, Any]) -> Task:
+        return grid.trial(log, variant, number, values)
+
+    return Search(search_folder(grid.out, log, variant.name), variant, grid.file.search, task_of)
+
+
+def _after(grid: Grid, searches: dict[tuple[str, str], Search], ended: Ended, bar: Bar) -> list[Task]:
+    """What may be started now that ``ended`` has: the search's next trials, or the runs of its winner."""
+    task = ended.task
+    if task.kind == "run":
+        if ended.error is not None:
+            grid.failures.append(ended)
+        return []
+    search = searches[task.log, task.variant]
+    trials = search.ended(task, failed=ended.error is not None)
+    if trials or not search.over:
+        return trials
+    found = grid.found[task.log, task.variant] = search.found()
+    runs = grid.runs_of(task.log, next(variant for variant in grid.variants if variant.name == task.variant))
+    if found.values is None:
+        error = f"none of the {found.trials} trials of its search succeeded; the last one: {ended.error}"
+        grid.failures += [Ended(run, error, ended.exit_code) for run in runs]
+        bar.advance(by=len(runs))
+        return []
+    bar.say(f"{task.log}, {task.variant}: chosen {found.values} of {found.trials} trials, validation {found.value:.4f}")
+    return [run for run in runs if not run.done]
+
+
+def _tell(ended: Ended, bar: Bar) -> None:
+    task = ended.task
+    if ended.error is not None:
+        bar.say(f"{task.title}: FAILED: {ended.error}")
+    else:
+        record = read_record(task)
+        value = record.get("value", record.get("validation"))
+        shown = "" if value is None else f"validation {record['monitor']} {value:.4f}, "
+        bar.say(f"{task.title}: {shown}{record['seconds']:.0f} s, {record['peak_memory_mb']:,.0f} MB")
+    bar.advance(task.title)
