@@ -32,7 +32,10 @@ def points(lengths, long, unclicked, sizes):
     rows = torch.arange(len(lengths))
     user = batch.user.clone()
     user[0] = 0
-    last = replace(batch, row=rows, position=batch.short_length - 1, unclicked_row=rows, user=user)
+    last = replace(
+        batch, row=rows, position=batch.short_length - 1, unclicked_row=rows, user=user, stream_row=rows,
+        stream_position=2 * batch.short_length - 1,
+    )  # fmt: skip
     return last.map(lambda tensor: tensor.numpy())
 
 

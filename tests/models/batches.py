@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from xdm.data.batches import Batch
+from xdm.models.actions import ActionSDMConfig
 from xdm.models.inputs import Sizes
 from xdm.models.registry import RetrievalModel
 from xdm.models.sdm import SDMConfig
@@ -20,7 +21,7 @@ BARE = Sizes(N_ITEMS, 25, N_USERS)
 
 SDM_SWITCHES: dict[str, dict[str, Any]] = {
     "lstm": {}, "gru": {"cell": "gru"}, "two layers": {"layers": 2}, "no residual": {"user_residual": False},
-    "no user id": {"user_width": 0},
+    "no user id": {"user_width": 0}, "actions": {"name": "sdm_actions"},
 }  # fmt: skip
 XDM_SWITCHES: dict[str, dict[str, Any]] = {
     **{pooling: {"pooling": pooling, "heads": 2} for pooling in ("sum", "mean", "attention", "self_attention", "gru")},
@@ -36,7 +37,8 @@ def model_of(
 ) -> RetrievalModel:
     """A model with fresh weights; ``unclicked`` None leaves the extension out. Dropout is 0.2 unless set."""
     torch.manual_seed(seed)
-    config = SDMConfig(**{"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2,
+    kind = ActionSDMConfig if settings.pop("name", "sdm") == "sdm_actions" else SDMConfig
+    config = kind(**{"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2,
                           "dropout": 0.2, **settings})  # fmt: skip
     extension = UnclickedConfig(enabled=unclicked is not None, **{"dropout": 0.2, **(unclicked or {})})
     rng = np.random.default_rng(0)

@@ -48,7 +48,10 @@ def test_later_items_change_no_earlier_query(model, batch):
         short = batch.short.clone()
         inside = torch.arange(7) < batch.short_length[:, None]
         short[:, place:] = torch.where(inside[:, place:], short[:, place:] % 30 + 1, 0)
-        after = queries(model, replace(batch, short=short))
+        stream = batch.stream.clone()  # two exposures for each click
+        shown = torch.arange(14) < 2 * batch.short_length[:, None]
+        stream[:, 2 * place :] = torch.where(shown[:, 2 * place :], stream[:, 2 * place :] % 30 + 1, 0)
+        after = queries(model, replace(batch, short=short, stream=stream))
         early = batch.position < place
         assert torch.equal(after[early], before[early])
         assert not torch.equal(after[~early], before[~early])
@@ -63,8 +66,9 @@ def test_each_session_alone_gives_what_it_gives_among_longer_ones(model, batch):
 def test_order_within_the_batch_does_not_matter(model, batch):
     points = torch.randperm(len(batch.row), generator=torch.Generator().manual_seed(0))
     mixed = replace(
-        batch, row=batch.row[points], position=batch.position[points], unclicked_row=batch.unclicked_row[points]
-    )
+        batch, row=batch.row[points], position=batch.position[points], unclicked_row=batch.unclicked_row[points],
+        stream_row=batch.stream_row[points], stream_position=batch.stream_position[points],
+    )  # fmt: skip
     torch.testing.assert_close(queries(model, mixed), queries(model, batch)[points], atol=1e-6, rtol=0)
 
 

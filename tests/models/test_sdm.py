@@ -52,7 +52,12 @@ def test_the_equations_one_position_at_a_time(switches):
         for p in range(len(batch.row)):
             b, t = int(batch.row[p]), int(batch.position[p])
             user = users[b]
-            x = encoder.items(batch.short[b, : t + 1])[None]
+            if switches.get("name") == "sdm_actions":
+                stream = slice(0, int(batch.stream_position[p]) + 1)
+                x = encoder.items(batch.stream[b, stream]) + encoder.actions.weight[batch.stream_action[b, stream]]
+                x = x[None]
+            else:
+                x = encoder.items(batch.short[b, : t + 1])[None]
             for i, layer in enumerate(encoder.recurrent.layers):
                 hidden, _ = layer(x)
                 x = hidden if i == 0 else x + hidden

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from xdm.behaviours.points import FeatureTable
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
+from xdm.models.actions import ActionSDM, ActionSDMConfig
 from xdm.models.inputs import Sizes
 from xdm.models.sdm import SDM, SDMConfig
 from xdm.models.unclicked import Encoder, Queries, UnclickedConfig, UnclickedExtension
@@ -28,7 +29,10 @@ class ModelEntry:
     summary: str
 
 
-MODELS = {"sdm": ModelEntry(SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate")}
+MODELS = {
+    "sdm": ModelEntry(SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate"),
+    "sdm_actions": ModelEntry(ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings"),
+}
 
 # What `--model NAME` stands for: settings of the whole configuration, over its defaults.
 PRESETS: dict[str, dict[str, Any]] = {name: {"model": {"name": name}} for name in MODELS}
@@ -40,7 +44,14 @@ def _xdm(summary: str, **objective: Any) -> tuple[dict[str, Any], str]:
     return settings | ({"objective": objective} if objective else {}), summary
 
 
-# XDM and the variants of its paper, by the paper's names.
+PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
+
+
+def _control(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    return {"model": {"name": "sdm"}, "unclicked": {"enabled": True}, **settings}, summary
+
+
+# XDM and the variants of its paper, by the paper's names; then the controls that stand in every table of results.
 for _name, (_settings, _summary) in {
     "xdm": _xdm("XDM (DASFAA 2022): SDM with the unclicked sequence, symmetric triplet and confidence fusion"),
     "xdm-no-sym": _xdm("XDM w/o sym: the ordinary triplet, with the label as its only anchor", metric="asymmetric"),
@@ -48,6 +59,14 @@ for _name, (_settings, _summary) in {
     "xdm-unclk-lab": _xdm("XDM (unclk&lab): the pair loss that pushes n from the label", metric="unclicked_label"),
     "xdm-lab-clk": _xdm("XDM (lab&clk): the pair loss that pulls h to the label", metric="label_clicked"),
     "xdm-unclk-clk": _xdm("XDM (unclk&clk): the pair loss that pushes n from h", metric="unclicked_clicked"),
+    "xdm-shuffled": _control("control: XDM with another user's unclicked sequences", data={"unclicked_source": "shuffled"}),
+    "xdm-random": _control("control: XDM with random items for unclicked ones", data={"unclicked_source": "random"}),
+    "xdm-shown": _control("control: XDM told what was shown, clicked or not", behaviours={"keep_clicked": True}),
+    "xdm-live": _control("control: XDM told what is clicked by anyone now", data={"unclicked_source": "live"}),
+    "sdm-ntr": (
+        {"model": {"name": "sdm"}, "objective": {"not_to_recommend": 0.1}},
+        "SDM with the not-to-recommend loss (RecSys 2023) over unclicked items",
+    ),
 }.items():
     PRESETS[_name], PRESET_SUMMARIES[_name] = _settings, _summary
 

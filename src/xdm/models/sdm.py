@@ -65,16 +65,18 @@ class SDM(nn.Module):
     def encode(self, batch: Batch) -> Tensor:
         """User vectors at every point: ``[P, 1, d]``."""
         user = self.users(batch)  # [B, d_u]
-        short = self.short_term(batch, user)  # [B, T, d]
-        length = short.shape[1]
-        at = short.reshape(-1, self.width)[batch.row * length + batch.position]  # [P, d]
+        short = self.short_term(self.items(batch.short), user)  # [B, T, d]
+        at = short.reshape(-1, self.width)[batch.row * short.shape[1] + batch.position]  # [P, d]
+        return self.fused(at, batch, user)
+
+    def fused(self, at: Tensor, batch: Batch, user: Tensor) -> Tensor:
+        """The short-term state ``at`` ``[P, d]`` of every point with the long term, by the gate: ``[P, 1, d]``."""
         long = self.long_term(batch, user)[batch.row]  # [P, d]
         gate = torch.sigmoid(self.gate(torch.cat([at, long, user[batch.row]], dim=-1)))  # [P, d], section 3.5
         return (gate * at + (1 - gate) * long)[:, None]  # the gate lets the short term through
 
-    def short_term(self, batch: Batch, user: Tensor) -> Tensor:
-        """``s_t`` at every position (sections 3.3.1 to 3.3.3): ``[B, T, d]``; ``user`` ``[B, d_u]``."""
-        x = self.items(batch.short)  # [B, T, d_in]
+    def short_term(self, x: Tensor, user: Tensor) -> Tensor:
+        """``s_t`` at every position (sections 3.3.1 to 3.3.3): ``[B, T, d]``; ``x`` ``[B, T, d_in]``, ``user`` ``[B, d_u]``."""
         hidden = self.recurrent(x)  # [B, T, d]
         # Padding stands on the right, so no place that is asked for ever sees it: causality is mask enough.
         visible = causal(hidden.shape[1], hidden.device).expand(hidden.shape[0], -1, -1)  # [B, T, T]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.controls import UnclickedSource
@@ -123,6 +123,12 @@ class Config(_Section):
     @classmethod
     def _typed_model(cls, value: Any) -> Any:
         return value if isinstance(value, BaseModel) else model_config(value)
+
+    @model_validator(mode="after")
+    def _stream_for_its_reader(self) -> Config:
+        if self.model.name == "sdm_actions" and not self.behaviours.stream_max:  # type: ignore[attr-defined]
+            raise ValueError("model sdm_actions reads the stream of exposures; set behaviours.stream_max, to 50 say")
+        return self
 
     @property
     def name(self) -> str:
