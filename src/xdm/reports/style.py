@@ -9,9 +9,9 @@ from typing import Any
 
 from xdm.schema import UsageError
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7")  # Okabe and Ito: told apart by everyone
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")  # Okabe and Ito: told apart by everyone
 HATCHES = ("", "//", "..", "xx")  # and in print without colours
-MARKERS = ("o", "^", "s", "D")
+MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 REPORT_FILE = "report.json"  # what a report was made from; says that a folder is a report's
 
 
