@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 
@@ -23,7 +24,8 @@ def store(tmp_path, monkeypatch):
     model = small_model(False)
     model.manifest = {"model": "fake", "split": OWN_SPLIT}
     monkeypatch.setattr(reading, "load_recommender", lambda path: model)
-    return make_store(tmp_path / "store", random_rows(4)).path
+    categories = {f"i{n}": f"c{n % 4}" for n in range(14)}
+    return make_store(tmp_path / "store", random_rows(4), features={"topic": categories}).path
 
 
 def run(command, *arguments):
@@ -49,6 +51,60 @@ def test_table_files_and_comparison(store, tmp_path):
     table = run(compare, out / "baselines" / "popularity", out, "--metric", "recall@5", "--resamples", 200)
     assert f"{found['difference']:+.4f}" in table.output
     assert f"{found['p_holm']:.4f}" in table.output
+
+
+def cells(line):
+    return [cell.strip() for cell in line.split("│")[1:-1]]
+
+
+def test_what_skips_do_is_printed_and_explained(store, tmp_path):
+    result = run(evaluate, "bundle", store, "--k", 5, "--out", tmp_path / "one")
+    metrics = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    for name in ("skipped@5", "skipped_category@5"):
+        beside = [metrics, *metrics["baselines"].values()]
+        row = next(cells(line) for line in result.output.splitlines() if name in line)
+        assert row == [name, *(f"{values[name]:.4f}" for values in beside)]
+    (line,) = [line for line in result.output.splitlines() if line.startswith("skipped@K: ")]
+    assert "more than 1 times and did not click in the 3 days before (skipped_category: or share their topic)" in line
+    assert f"of {metrics['questions_with_unclicked']} of {metrics['questions']} questions" in line
+
+    run(evaluate, "bundle", store, "--k", 5, "--out", tmp_path / "none", "--unclicked-k", 100)
+    printed = run(evaluate, "bundle", store, "--k", 5, "--unclicked-k", 100).output
+    assert json.loads((tmp_path / "none" / "metrics.json").read_text())["questions_with_unclicked"] == 0
+    assert next(cells(line) for line in printed.splitlines() if "skipped@5" in line) == ["skipped@5", "-", "-", "-"]
+
+
+def test_strata_on_the_command_line(store, tmp_path):
+    out = tmp_path / "out"
+    run(evaluate, "bundle", store, "--k", 5, "--out", out, "--protocol", "each-click", "--unclicked-k", 2)
+    arguments = [out / "baselines" / "popularity", out, "--metric", "hr@5", "--metric", "skipped@5", "--resamples", 200]
+    answer = json.loads(run(compare, *arguments, "--strata", "--json").stdout)
+    found = answer["comparisons"]
+    assert [row["stratum"] for row in found] == ["0", "1-5", "6-20", ">20"] * 2
+    assert sum(row["questions"] for row in found[:4]) == answer["questions"]
+    printed = run(compare, *arguments, "--strata").stdout
+    rows = [cells(line) for line in printed.splitlines() if line.startswith("│")]
+    assert [row[2] for row in rows] == [row["stratum"] for row in found]
+    assert [row[3] for row in rows] == [str(row["questions"]) for row in found]
+    for row, shown in zip(found, rows, strict=True):
+        assert shown[6] == (f"{row['difference']:+.4f}" if row["questions"] else "-")
+    whole = run(compare, *arguments).stdout
+    (having,) = [row["questions"] for row in json.loads(run(compare, *arguments, "--json").stdout)["comparisons"][1:]]
+    assert 0 < having < answer["questions"]
+    assert f"{out}, skipped@5: over the {having} questions that have a value of it" in whole
+
+
+def test_a_folder_of_an_older_version_is_named(store, tmp_path):
+    out, older = tmp_path / "out", tmp_path / "older"
+    run(evaluate, "bundle", store, "--k", 5, "--out", out)
+    older.mkdir()
+    (older / "metrics.json").write_text((out / "metrics.json").read_text())
+    table = pq.read_table(out / "per_user.parquet")
+    kept = [name for name in table.column_names if name != "unclicked" and not name.startswith("skipped")]
+    pq.write_table(table.select(kept), older / "per_user.parquet")
+    done = run(compare, older, out, "--metric", "hr@5", "--strata", "--resamples", 100)
+    assert done.exit_code == 0
+    assert done.stderr == f"{older} without the column 'unclicked': strata by the other folders\n"
 
 
 def test_json_is_what_the_file_holds(store, tmp_path):

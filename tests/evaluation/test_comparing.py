@@ -1,6 +1,7 @@
 """Paired comparison: refusals, figures against plain Python, and whether intervals and p-values mean what they say."""
 
 import json
+import math
 
 import numpy as np
 import pyarrow as pa
@@ -9,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdm.evaluation.comparing import compare, holm
+from xdm.evaluation.bootstrap import holm
+from xdm.evaluation.comparing import compare
 from xdm.schema import UsageError
 
 SPLIT = {"protocol": "time", "cut_off": 100, "until": 200}
@@ -144,9 +146,12 @@ def test_refusals(tmp_path):
             compare(chosen, metrics)
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
+@given(st.lists(st.floats(0, 1) | st.just(math.nan), min_size=1, max_size=8))
 def test_holm_equals_its_definition(p):
+    """A NaN is no comparison: what is not compared makes no other p-value larger."""
     found, running = holm(np.array(p)), 0.0
-    for rank, place in enumerate(sorted(range(len(p)), key=lambda place: p[place])):
-        running = max(running, min(1.0, p[place] * (len(p) - rank)))
+    compared = [place for place, value in enumerate(p) if not math.isnan(value)]
+    for rank, place in enumerate(sorted(compared, key=lambda place: p[place])):
+        running = max(running, min(1.0, p[place] * (len(compared) - rank)))
         assert found[place] == pytest.approx(running)
+    assert np.flatnonzero(~np.isnan(found)).tolist() == compared

@@ -90,7 +90,7 @@ def test_popularity_percentiles(clicks):
 def test_catalogue_use_over_batches(answer):
     lists, _ = answer
     percentiles = np.linspace(0, 1, 13)
-    use = CatalogueUse(12, percentiles, (2, 8))
+    use = CatalogueUse(np.arange(13) > 0, percentiles, (2, 8))
     for row in lists:
         use.add(np.array([row]))
     for k in (2, 8):
@@ -120,6 +120,12 @@ def test_worked_examples_of_the_document():
     percentiles = popularity_percentiles(np.array([0, 9, 4, 4, 0]))
     stated = {item: float(Fraction(value)) for item, value in re.findall(r"`([a-d]) = (\d/\d)`", DOCUMENT)}
     assert stated == {item: percentiles[items[item]] for item in "abcd"}
-    use = CatalogueUse(4, percentiles, (2,))
+    skipped, categories = {"d", "z"}, {"a": "news", "d": "news", "b": "sport", "c": "music", "e": "music", "z": "sport"}
+    of_skipped = {categories[item] for item in skipped}
+    for k in (2, 5):
+        first = "abcde"[:k]
+        assert documented[f"skipped@{k}"] == sum(item in skipped for item in first) / k
+        assert documented[f"skipped_category@{k}"] == sum(categories[item] in of_skipped for item in first) / k
+    use = CatalogueUse(np.array([False, True, True, True, True, False]), percentiles[[0, 1, 2, 3, 4, 4]], (2,))
     use.add(np.array([[1, 2], [1, 3]]))
     assert use.summary() == pytest.approx({name: documented[name] for name in ("coverage@2", "popularity_percentile@2")})

@@ -189,6 +189,47 @@ def test_what_comes_after_the_cut_off_changes_no_list(tmp_path_factory, seed, fu
     assert found[0][0]
 
 
+class FirstFew(LastSeenFirst):
+    """Recommends the first six of its ten items only, and says so."""
+
+    n_candidates = 6
+
+    def top_k(self, points, k, exclude=None):
+        answer = super().top_k(points, 10, exclude)
+        items = [[item for item in row if 0 < item <= self.n_candidates][:k] for row in answer.items.tolist()]
+        padded = np.array([row + [0] * (k - len(row)) for row in items], np.int32)
+        return TopK(padded, np.where(padded > 0, 0.0, -np.inf).astype(np.float32), answer.source)
+
+
+def test_coverage_and_known_truth_count_what_can_be_recommended(tmp_path):
+    rows, model = random_rows(12), small_model(False)
+    store, split = make_store(tmp_path / "store", rows), Split("time", CUT_OFF, UNTIL)
+    few = FirstFew(model.catalogue.ids.to_pylist(), model.users.ids.to_pylist())
+    metrics = evaluate(few, store, split, KS, tmp_path / "out")
+    truth = [item for *_, items in walk(rows, model, split, False) for item in items]
+    recommendable = set(model.catalogue.ids.to_pylist()[:6])
+    assert metrics["truth_items_known"] == pytest.approx(sum(item in recommendable for item in truth) / len(truth))
+    lists = pq.read_table(tmp_path / "out" / "recommendations.parquet").to_pylist()
+    for k in KS:
+        recommended = {row["item_id"] for row in lists if row["rank"] <= k}
+        assert metrics[f"coverage@{k}"] == pytest.approx(len(recommended) / 6)
+
+    clicked = {item for _, item, time, is_click in rows if is_click and time < CUT_OFF}
+    assert 5 < len(clicked) < len(store.items)
+    known = sum(item in clicked for item in truth) / len(truth)
+    assert 0 < known < 1
+    for name in ("popularity", "recent_popularity"):
+        assert metrics["baselines"][name]["truth_items_known"] == pytest.approx(known)
+        assert metrics["baselines"][name]["coverage@5"] == pytest.approx(5 / len(clicked))
+
+
+def test_a_recommender_that_breaks_its_word_on_candidates_is_no_result(tmp_path):
+    model = small_model(False)
+    model.n_candidates = 6
+    with pytest.raises(InternalError, match="none of its candidates"):
+        evaluate(model, make_store(tmp_path / "store", random_rows(2)), Split("time", CUT_OFF, UNTIL), KS)
+
+
 def test_progress_counts_every_question_once(tmp_path):
     calls = []
     metrics = evaluate(

@@ -125,7 +125,7 @@ def print_metrics(name: str, metrics: dict[str, Any], ks: tuple[int, ...]) -> No
     click.echo(
         f"{metrics['questions']:,} questions about {metrics['users']:,} users, protocol {split['protocol']}, clicks of "
         f"[{iso(split['cut_off'])}, {iso(split['until'])}); {metrics['users_left_out']:,} users left out; "
-        f"answered {answered}; {metrics['truth_items_known']:.1%} of the truth is in the catalogue"
+        f"answered {answered}; {metrics['truth_items_known']:.1%} of the truth can be recommended"
     )
     table = Table("metric")
     for column in columns:

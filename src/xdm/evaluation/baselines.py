@@ -67,6 +67,11 @@ class Popularity:
         return self._store.items.vocabulary
 
     @property
+    def candidates(self) -> np.ndarray:
+        """The item indices that it can recommend, best first."""
+        return self._items
+
+    @property
     def users(self) -> Vocabulary:
         return self._store.users.vocabulary
 

@@ -28,7 +28,7 @@ from xdm.schema import ITEM_DTYPE, PADDING, InternalError
 class Judge:
     """Puts questions about a store to one recommender and keeps the sums.
 
-    The truth is counted in the store's item space: an item that the recommender's catalogue lacks can be no hit but
+    The truth is counted in the store's item space: an item that the recommender cannot recommend can be no hit but
     stays in the truth.
     """
 
@@ -51,7 +51,8 @@ class Judge:
         self.of_store = _after_padding(catalogue.indices(store_items.ids))  # [store items + 1], own index or 0
         self.to_store = _after_padding(store_items.indices(catalogue.ids))  # [own items + 1], store index or 0
         self.user_of_store = recommender.users.indices(store.users.vocabulary.ids)  # [store users], by row from 0
-        self.use = CatalogueUse(len(catalogue), percentiles[self.to_store], ks)
+        self.candidate = candidates_of(recommender)  # [own items + 1]
+        self.use = CatalogueUse(self.candidate, percentiles[self.to_store], ks)
         skip_metrics = (SKIPPED,) if category is None else (SKIPPED, SKIPPED_CATEGORY)
         self.sums = {column_name(metric, k): 0.0 for metric in METRICS for k in ks}
         self.skip_sums = {column_name(metric, k): 0.0 for metric in skip_metrics for k in ks}
@@ -100,7 +101,7 @@ class Judge:
         self.questions += len(asked.row)
         self.with_unclicked += int(np.count_nonzero(skips.lengths))
         self.truth_items += len(asked.truth_items)
-        self.truth_items_known += int(np.count_nonzero(self.of_store[asked.truth_items]))
+        self.truth_items_known += int(np.count_nonzero(self.candidate[self.of_store[asked.truth_items]]))
         self.use.add(answer.items)
         if self.per_user is None and self.recommendations is None:
             return
@@ -127,6 +128,8 @@ class Judge:
             raise InternalError(f"the recommender answered {list(answer.items.shape)} items where {list(shape)} were asked")
         if answer.items.min(initial=0) < 0 or answer.items.max(initial=0) > len(self.recommender.catalogue):
             raise InternalError("the recommender answered an item index outside its catalogue")
+        if not self.candidate[answer.items[answer.items != PADDING]].all():
+            raise InternalError("the recommender answered an item that is none of its candidates")
         ordered = np.sort(answer.items, axis=1)
         if ((ordered[:, 1:] == ordered[:, :-1]) & (ordered[:, 1:] != PADDING)).any():
             raise InternalError("the recommender put an item into one list twice")
@@ -146,6 +149,18 @@ class Judge:
             "truth_items_known": self.truth_items_known / self.truth_items,
             "answered_by": self.answered_by,
         }
+
+
+def candidates_of(recommender: Recommender) -> np.ndarray:
+    """What ``recommender`` can put into a list, bool by its own item index ``[items + 1]``.
+
+    It may say so itself, as ``candidates`` (item indices) or as ``n_candidates`` (the first so many of its catalogue); of
+    one that says neither, all items are taken for candidates.
+    """
+    size = len(recommender.catalogue) + 1
+    candidate = np.zeros(size, bool)
+    candidate[getattr(recommender, "candidates", slice(1, getattr(recommender, "n_candidates", size) + 1))] = True
+    return candidate
 
 
 def _after_padding(indices: np.ndarray) -> np.ndarray:

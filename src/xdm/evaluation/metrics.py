@@ -78,10 +78,11 @@ def popularity_percentiles(clicks: np.ndarray) -> np.ndarray:
 class CatalogueUse:
     """Coverage and popularity bias at each K, summed up batch by batch over the recommended lists."""
 
-    def __init__(self, n_items: int, percentiles: np.ndarray, ks: tuple[int, ...]) -> None:
-        """``percentiles`` float64 ``[n_items + 1]`` by the recommender's own index (`popularity_percentiles`)."""
-        self.n_items, self.percentiles, self.ks = n_items, percentiles, ks
-        self.recommended = {k: np.zeros(n_items + 1, bool) for k in ks}
+    def __init__(self, candidate: np.ndarray, percentiles: np.ndarray, ks: tuple[int, ...]) -> None:
+        """By the recommender's own index, ``[items + 1]`` both: ``candidate`` bool, whether an item can be recommended;
+        ``percentiles`` float64 (`popularity_percentiles`)."""
+        self.n_candidates, self.percentiles, self.ks = int(np.count_nonzero(candidate)), percentiles, ks
+        self.recommended = {k: np.zeros(len(candidate), bool) for k in ks}
         self.percentile_sum = dict.fromkeys(ks, 0.0)
         self.places = dict.fromkeys(ks, 0)
 
@@ -94,10 +95,10 @@ class CatalogueUse:
             self.places[k] += len(given)
 
     def summary(self) -> dict[str, float]:
-        """``coverage@K``, the share of the catalogue that is recommended at all, and ``popularity_percentile@K``, the
+        """``coverage@K``, the share of the candidates that is recommended at all, and ``popularity_percentile@K``, the
         mean percentile over all recommended places (0.0 where nothing was recommended)."""
         found = {}
         for k in self.ks:
-            found[column_name("coverage", k)] = float(self.recommended[k].sum()) / max(self.n_items, 1)
+            found[column_name("coverage", k)] = float(self.recommended[k].sum()) / max(self.n_candidates, 1)
             found[column_name("popularity_percentile", k)] = self.percentile_sum[k] / max(self.places[k], 1)
         return found

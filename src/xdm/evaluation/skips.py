@@ -48,8 +48,9 @@ class SkipFinder:
         self._features = FeatureTable.of(len(store.items), {})
 
     def at(self, events: Events, row: np.ndarray, time: np.ndarray) -> Skips:
-        """For the user at ``row[q]`` of ``events`` (store item indices) at ``time[q]``, int64 ``[Q]`` each."""
-        found = behaviours(events, row, time, self._features, self.rules)
+        """For the user at ``row[q]`` (rising) of ``events`` (store item indices) at ``time[q]``, int64 ``[Q]`` each."""
+        first, last = (int(row[0]), int(row[-1]) + 1) if len(row) else (0, 0)
+        found = behaviours(_of_users(events, first, last), row - first, time, self._features, self.rules)
         question = np.repeat(np.arange(len(row), dtype=np.int64), np.diff(found.unclicked_offsets))
         items = _sets(question, found.unclicked_values, len(row))
         if self.category is None:
@@ -62,6 +63,17 @@ def category_of(store: Store) -> Feature | None:
     """The item feature ``category``, else the first item feature of the store, else None."""
     features = store.items.features
     return features.get(CATEGORY) or next(iter(features.values()), None)
+
+
+def _of_users(events: Events, first: int, last: int) -> Events:
+    """The events of the users ``first`` to ``last`` (not included), in memory.
+
+    The kernel is compiled for each kind of array anew (some 10 s, once a machine); in memory they are of the kind that
+    it is asked with by models, whose catalogue leaves some events out.
+    """
+    span = slice(int(events.offsets[first]), int(events.offsets[last]))
+    columns = (np.array(column[span]) for column in (events.item, events.time, events.clicked, events.session))
+    return Events(*columns, np.array(events.offsets[first : last + 1]) - span.start)
 
 
 def _sets(question: np.ndarray, values: np.ndarray, n_questions: int) -> Lists:

@@ -48,7 +48,11 @@ class TopK:
 
 
 class Recommender(Protocol):
-    """Anything that ranks its catalogue for a batch of questions: a bundle, a model in training, a baseline."""
+    """Anything that ranks its catalogue for a batch of questions: a bundle, a model in training, a baseline.
+
+    One that cannot put all of its catalogue into a list may say so, as ``n_candidates`` (the first so many items) or as
+    ``candidates`` (item indices); evaluation counts coverage and the truth that can be found at all by it.
+    """
 
     @property
     def catalogue(self) -> Vocabulary:
