@@ -57,7 +57,7 @@ def read_sweep(
     rows = rows.filter(pl.col(METRIC) == metric)
     for column, value in (where or {}).items():
         rows = _matching(results, rows, column, value)
-    swept = rows.filter(pl.col(x).is_not_null())
+    swept = rows.filter(pl.col(x).is_not_null() & pl.col(line).is_not_null()).sort(line, x, maintain_order=True)
     if not len(swept):
         raise UsageError(f"{results} has no {metric} of a variant with a value of {x}")
     points = []
@@ -70,7 +70,6 @@ def read_sweep(
             )
         values = group[VALUE].to_list()
         points.append(SweepPoint(str(name), at, variants[0], len(values), _mean(values), _std(values), tuple(values)))
-    points.sort(key=lambda point: (point.line, point.x))
     return Sweep(points, {} if control is None else _controls(results, rows, control, line, points))
 
 
