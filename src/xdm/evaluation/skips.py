@@ -72,8 +72,10 @@ def _of_users(events: Events, first: int, last: int) -> Events:
     it is asked with by models, whose catalogue leaves some events out.
     """
     span = slice(int(events.offsets[first]), int(events.offsets[last]))
-    columns = (np.array(column[span]) for column in (events.item, events.time, events.clicked, events.session))
-    return Events(*columns, np.array(events.offsets[first : last + 1]) - span.start)
+    return Events(
+        np.array(events.item[span]), np.array(events.time[span]), np.array(events.clicked[span]),
+        np.array(events.session[span]), events.offsets[first : last + 1] - span.start,
+    )  # fmt: skip
 
 
 def _sets(question: np.ndarray, values: np.ndarray, n_questions: int) -> Lists:
