@@ -42,7 +42,9 @@ class OnnxTower:
 class BundleRecommender(TowerRecommender):
     """A bundle, ready to recommend. ``manifest`` is its manifest."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], *, threads: int) -> None:
+    def __init__(
+        self, path: Path, manifest: dict[str, Any], *, threads: int, control: Control | None = None
+    ) -> None:
         self.path, self.manifest = path, manifest
         items = EntityTable.read(path / ITEMS, ITEM_ID)
         super().__init__(
@@ -51,12 +53,15 @@ class BundleRecommender(TowerRecommender):
             items,
             EntityTable.read(path / USERS, USER_ID),
             BehaviourRules(**manifest["behaviours"]),
-            _control(path, manifest.get("unclicked_source", "own"), len(items)),
+            control or _control(path, manifest.get("unclicked_source", "own"), len(items)),
         )
 
 
-def load_recommender(path: Path | str, *, verify: bool = True, threads: int = 0) -> BundleRecommender:
-    """Open the bundle at ``path``; ``verify`` compares every file with the manifest's hash; ``threads`` 0 means all cores.
+def load_recommender(
+    path: Path | str, *, verify: bool = True, threads: int = 0, control: Control | None = None
+) -> BundleRecommender:
+    """Open the bundle at ``path``; ``verify`` compares every file with the manifest's hash; ``threads`` 0 means all cores;
+    ``control`` is for bundles whose control needs the log beside it.
 
     Raises:
         BundleError: no bundle, a newer format, or files that are not the ones that were written.
@@ -65,7 +70,7 @@ def load_recommender(path: Path | str, *, verify: bool = True, threads: int = 0)
     manifest = read_manifest(path)
     if verify:
         _verify(path, manifest)
-    return BundleRecommender(path, manifest, threads=threads)
+    return BundleRecommender(path, manifest, threads=threads, control=control)
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import re
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -125,6 +125,8 @@ class ExperimentFile(_Section):
                 raise ValueError(f"there is no metric {metric!r} with ks {list(self.ks)}.{nearest(metric, known)}")
         if isinstance(self.protocol, RollingProtocol) and self.exclude_seen:
             raise ValueError("exclude_seen is not part of the rolling protocol; leave it out")
+        if isinstance(self.protocol, RollingProtocol) and "bundle" in self.keep:
+            raise ValueError("keep: the rolling protocol makes no bundle, as each window has its own model; leave it out")
         if self.memory is not None:
             parse_memory(self.memory)
         return self
@@ -239,13 +241,20 @@ def explain(error: ValidationError, root: type[BaseModel] = ExperimentFile) -> s
 
 def _keys_at(root: Any, path: list[str]) -> list[str]:
     """The keys that exist at ``path``, through dictionaries, optional sections and the kinds of protocol."""
-    current: Any = root
+    current = root
     for part in path:
-        kinds = [kind for kind in get_args(current) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-        if len(kinds) > 1:  # a step of the path of its own: which kind it is
-            current = next(kind for kind in kinds if part in get_args(kind.model_fields["kind"].annotation))
+        if get_origin(current) is dict:
+            current = get_args(current)[1]
             continue
-        current = kinds[0] if kinds else current
-        current = current.model_fields[part].annotation if hasattr(current, "model_fields") else get_args(current)[1]
-    kinds = [kind for kind in get_args(current) if isinstance(kind, type) and issubclass(kind, BaseModel)]
-    return list((kinds[0] if kinds else current).model_fields)
+        sections = _sections(current)
+        if len(sections) > 1:  # the path names the kind of protocol as a step of its own
+            current = next(section for section in sections if part in get_args(section.model_fields["kind"].annotation))
+        else:
+            current = sections[0].model_fields[part].annotation
+    return list(_sections(current)[0].model_fields)
+
+
+def _sections(annotation: Any) -> list[type[BaseModel]]:
+    """The sections that ``annotation`` allows: itself, or those of a union."""
+    kinds = get_args(annotation) or (annotation,)
+    return [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]

@@ -13,7 +13,7 @@ from typing import Any
 from xdm.console import Progress
 from xdm.experiments.file import ExperimentFile
 from xdm.experiments.grid import Variant, flat
-from xdm.folders import write_json
+from xdm.experiments.task import RUN_FILE
 from xdm.log.store import Store, read_manifest
 from xdm.schema import UsageError
 from xdm.simulation.world import World
@@ -52,38 +52,46 @@ def locked(out: Path) -> Iterator[None]:
         yield
 
 
-def claim(out: Path, identity: dict[str, Any]) -> None:
-    """Write ``identity`` into ``out``, or check it against what is there: logs, variants and seeds may be added; what
-    the finished runs were made by may not change.
+def checked_identity(out: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    """``identity`` joined with the one that ``out`` holds: logs, variants and seeds may be added; what finished runs or
+    trials were made by may not change.
 
     Raises:
         UsageError: something differs; the message names each key with what it was and what it is.
     """
     path = out / IDENTITY
-    if path.exists():
-        try:
-            held = json.loads(path.read_text())
-        except (OSError, ValueError) as error:
-            raise UsageError(f"{path} cannot be read ({error}); choose another --out") from None
-        if not isinstance(held, dict) or held.get("format") != FORMAT or held.get("format_version", 0) > FORMAT_VERSION:
-            raise UsageError(f"{path} is not of a format that this version reads; choose another --out")
-        differing = _differences(held, identity)
-        if differing:
-            raise UsageError(
-                f"{out} holds runs that were made otherwise: " + "; ".join(differing)
-                + ". Put that back, give the changed variant a new name, or choose another --out"
-            )  # fmt: skip
-        identity = identity | {part: held[part] | identity[part] for part in NAMED}
-    write_json(path, identity)
+    if not path.exists():
+        return identity
+    try:
+        held = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read ({error}); choose another --out") from None
+    if not isinstance(held, dict) or held.get("format") != FORMAT or held.get("format_version", 0) > FORMAT_VERSION:
+        raise UsageError(f"{path} is not of a format that this version reads; choose another --out")
+    differing = _differences(held, identity, _begun(out))
+    if differing:
+        raise UsageError(
+            f"{out} holds runs that were made otherwise: " + "; ".join(differing)
+            + ". Put that back, give the changed variant a new name, or choose another --out"
+        )  # fmt: skip
+    return identity | {part: held[part] | identity[part] for part in NAMED}
 
 
-def _differences(held: dict[str, Any], asked: dict[str, Any]) -> list[str]:
-    """``key: held -> asked`` wherever both have the log or the variant, and the rest of it differs."""
+def _begun(out: Path) -> set[str]:
+    """The variants of which a run is done or a search has begun."""
+    runs, searches = out.glob(f"runs/*/*/*/{RUN_FILE}"), out.glob("search/*/*")
+    return {path.parts[-3] for path in runs} | {path.name for path in searches}
+
+
+def _differences(held: dict[str, Any], asked: dict[str, Any], begun: set[str]) -> list[str]:
+    """``key: held -> asked`` wherever both have the log, or the variant that is ``begun``, and the rest of it differs."""
     shared = {part: set(held[part]) & set(asked[part]) for part in NAMED}
+    shared["variants"] &= begun
     sides = []
     for side in (held, asked):
         kept = {part: {name: side[part][name] for name in sorted(shared[part])} for part in NAMED}
-        sides.append(flat(json.loads(json.dumps(side | kept))))
+        side = side | kept if begun else kept
+        sides.append(flat(json.loads(json.dumps(side))))
     left, right = sides
     keys = [*left, *(key for key in right if key not in left)]
     return [f"{key}: {left.get(key)!r} -> {right.get(key)!r}" for key in keys if left.get(key) != right.get(key)]

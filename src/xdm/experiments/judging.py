@@ -13,6 +13,8 @@ import numpy as np
 
 from xdm.behaviours.rules import BehaviourRules
 from xdm.bundle.reading import load_recommender
+from xdm.data.catalogue import build_catalogue
+from xdm.data.controls import Control, control_of
 from xdm.evaluation.baselines import Popularity, RecentPopularity, count_clicks
 from xdm.evaluation.records import METRICS_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import evaluate
@@ -107,7 +109,8 @@ def _run_time(
         facts = {"monitor": monitor, "validation": trained[monitor], "best_epoch": trained["best_epoch"],
                  "epochs": trained["epochs"], "labels": trained["labels"]}  # fmt: skip
         split = Split(protocol.questions, int(trained["split"]["test_from"]), int(trained["split"]["until"]))
-        recommender: Recommender = load_recommender(folder / BUNDLE, threads=1)
+        control = _live_control(store, config, int(trained["split"]["validation_from"]), split.cut_off)
+        recommender: Recommender = load_recommender(folder / BUNDLE, threads=1, control=control)
     else:
         _, test_from, until = boundaries(store, load_config(None, None, task.words).split)
         split = Split(protocol.questions, test_from, until)
@@ -122,6 +125,14 @@ def _run_time(
     return facts
 
 
+def _live_control(store: Store, config: Config, trained_until: int, until: int) -> Control | None:
+    """The one control that a bundle alone cannot have: what was live in the log before the questions' time ``until``."""
+    if config.data.unclicked_source != "live":
+        return None
+    catalogue = build_catalogue(store, trained_until, config.data.min_clicks)
+    return control_of(config.data.unclicked_source, store, catalogue, until)
+
+
 def untrained(task: Task, store: Store, split: Split, recent_window: int) -> Recommender:
     """The recommender of a variant that is not trained, for the questions of ``split``."""
     if task.model in ORACLES:
@@ -129,7 +140,8 @@ def untrained(task: Task, store: Store, split: Split, recent_window: int) -> Rec
 
         if task.world is None:
             raise InternalError(f"the log {task.log} names no world for {task.model}")
-        return oracle_recommender(task.world, store, clicks_only=task.model != ORACLES[0])
+        horizon = split.until - split.cut_off
+        return oracle_recommender(task.world, store, clicks_only=task.model != ORACLES[0], horizon=horizon)
     counts = count_clicks(store, split, recent_window)
     return {POPULARITY: Popularity, RECENT_POPULARITY: RecentPopularity}[task.model](store, counts)
 

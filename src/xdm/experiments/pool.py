@@ -120,7 +120,8 @@ class Pool:
             running.output.unlink()
             self.measured(task, float(read_record(task)["peak_memory_mb"]))
             return Ended(task)
-        self.measured(task, running.peak_mb)
+        if code < 0:  # for want of memory, perhaps; one that failed otherwise may not have come to its peak
+            self.measured(task, running.peak_mb)
         lines = [line for line in running.output.read_text(errors="replace").splitlines() if line.strip()]
         said = lines[-1].strip() if lines else f"no word, exit code {code}"
         if code < 0:

@@ -10,13 +10,23 @@ from typing import Any
 
 from xdm.console import Bar, Progress
 from xdm.experiments.file import ExperimentFile, RollingProtocol
-from xdm.experiments.folder import claim, identity_of, locked, run_folder, search_folder, simulate_logs, store_paths
+from xdm.experiments.folder import (
+    IDENTITY,
+    checked_identity,
+    identity_of,
+    locked,
+    run_folder,
+    search_folder,
+    simulate_logs,
+    store_paths,
+)
 from xdm.experiments.grid import Choices, Variant, variants_of
 from xdm.experiments.pool import Ended, Pool
 from xdm.experiments.search import Found, Search
 from xdm.experiments.task import Task, read_record
+from xdm.folders import write_json
 from xdm.log.store import Store
-from xdm.schema import ConfigError
+from xdm.schema import ConfigError, UsageError
 
 
 @dataclass
@@ -38,8 +48,8 @@ class Grid:
                     if variant.trained == (seed is not None):
                         yield self.run(log, variant, seed)
 
-    def runs_of(self, log: str, variant: Variant) -> list[Task]:
-        return [task for task in self.runs() if (task.log, task.variant) == (log, variant.name)]
+    def runs_of(self, log: str, variant: str) -> list[Task]:
+        return [task for task in self.runs() if (task.log, task.variant) == (log, variant)]
 
     def run(self, log: str, variant: Variant, seed: int | None) -> Task:
         """One run; of a searched variant with the winner's values, as far as they are known."""
@@ -86,9 +96,10 @@ def run_experiment(file: ExperimentFile, out: Path, progress: Progress | None = 
     out = out.resolve()
     with locked(out):
         stores = store_paths(file, out)
-        claim(out, identity_of(file, variants, configs, stores))
+        identity = checked_identity(out, identity_of(file, variants, configs, stores))
         simulate_logs(file, out, progress)
         _check_windows(file, variants, stores)
+        write_json(out / IDENTITY, identity)
         grid = Grid(file, out, variants, stores)
         _run_missing(grid, progress)
         progress.say("report ...")
@@ -140,8 +151,10 @@ def _run_missing(grid: Grid, progress: Progress) -> None:
     for key, search in searches.items():
         if search.over:
             grid.found[key] = search.found()
+            _fail_without_winner(grid, key, "")
     runs = list(grid.runs())
-    waiting += [task for task in runs if not task.done and (task.log, task.variant) not in searches.keys() - grid.found.keys()]
+    held_back = {key for key in searches if key not in grid.found or grid.found[key].values is None}
+    waiting += [task for task in runs if not task.done and (task.log, task.variant) not in held_back]
     done = sum(task.done for task in runs) + sum(search.n_done for search in searches.values())
     total = len(runs) + sum(search.entry.trials for search in searches.values())
     with (
@@ -179,15 +192,23 @@ def _after(grid: Grid, searches: dict[tuple[str, str], Search], ended: Ended, ba
     trials = search.ended(task, failed=ended.error is not None)
     if trials or not search.over:
         return trials
-    found = grid.found[task.log, task.variant] = search.found()
-    runs = grid.runs_of(task.log, next(variant for variant in grid.variants if variant.name == task.variant))
+    key = (task.log, task.variant)
+    found = grid.found[key] = search.found()
+    runs = grid.runs_of(*key)
     if found.values is None:
-        error = f"none of the {found.trials} trials of its search succeeded; the last one: {ended.error}"
-        grid.failures += [Ended(run, error, ended.exit_code) for run in runs]
+        _fail_without_winner(grid, key, f"; the last one: {ended.error}", ended.exit_code)
         bar.advance(by=len(runs))
         return []
     bar.say(f"{task.log}, {task.variant}: chosen {found.values} of {found.trials} trials, validation {found.value:.4f}")
     return [run for run in runs if not run.done]
+
+
+def _fail_without_winner(grid: Grid, key: tuple[str, str], why: str, exit_code: int = UsageError.exit_code) -> None:
+    found = grid.found[key]
+    if found.values is None:
+        again = f"to search again remove {search_folder(grid.out, *key)}"
+        error = f"none of the {found.trials} trials of its search succeeded ({again}){why}"
+        grid.failures += [Ended(run, error, exit_code) for run in grid.runs_of(*key)]
 
 
 def _tell(ended: Ended, bar: Bar) -> None:
