@@ -15,7 +15,9 @@ from tests.reports.conftest import assert_pictures, read_csv
 from xdm.bundle.reading import load_recommender, read_manifest
 from xdm.evaluation.splits import TIME, Split
 from xdm.reports.case import LEAST_UNCLICKED, SIGNS, Case, CaseStudy
+from xdm.reports.case_report import _text
 from xdm.reports.points import View
+from xdm.reports.style import drawing
 from xdm.schema import UsageError
 
 K = 10
@@ -140,6 +142,24 @@ def test_nobody_to_choose_is_said(store, models):
     first = store.time_range[0]
     with pytest.raises(UsageError, match=r"nobody .* has 5 unclicked items.*--user"):
         CaseStudy(store, models, Split(TIME, first, first + 3600), K).choose()
+
+
+@pytest.mark.parametrize("text", ["nyheder", "underholdning", "a category with a name of many words", "W" * 60, ""])
+def test_text_stays_within_its_width_and_is_cut_no_more_than_needed(text):
+    figure = drawing().figure(figsize=(10, 2))
+    axes = figure.add_axes((0, 0, 1, 1))
+    axes.set_xlim(0, 10)  # inches
+    taken = _text(axes, 1, 0.5, text, 1.0)
+    shown = axes.texts[0].get_text()
+    assert taken <= 1.0
+    if shown != text:
+        assert shown.endswith("…")
+        assert text.startswith(shown[:-1])
+        longer = text[: len(shown) + 1].rstrip() + "…"  # at least one letter more, whatever spaces were cut
+        assert _text(axes, 1, 0.5, longer, 10) > 1.0
+    else:
+        assert _text(axes, 1, 0.5, text, 10) == taken
+    drawing().close(figure)
 
 
 # --- the command ----------------------------------------------------------------------------------------------------

@@ -110,7 +110,8 @@ class CaseStudy:
             f"chosen by this rule: of the {users:,} users who click in the period, have a click before it and at least "
             f"{LEAST_UNCLICKED} unclicked items then, the one whose list by {self.base} holds most items of unclicked "
             f"categories (then most unclicked items); {self.other}'s list had no say. Such a user is an extreme one for "
-            f"{self.base}, and another list can be expected to look better there: the averages over all of them are the figures to compare"
+            f"{self.base}, and another list can be expected to look better there: the averages over all of them are the "
+            "figures to compare"
         )
         return self._case(best[1], why, average)
 

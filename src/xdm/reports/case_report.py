@@ -21,7 +21,6 @@ MEANING = {
 }  # fmt: skip
 HIT = "✓"
 COLUMN_WIDTH, ROW_HEIGHT = 1.95, 0.3  # inches
-CATEGORY_LENGTH, ID_LENGTH = 13, 8  # characters that fit
 
 
 def columns_of(case: Case) -> dict[str, list[Shown]]:
@@ -30,13 +29,13 @@ def columns_of(case: Case) -> dict[str, list[Shown]]:
     return {"clicked": case.clicked, "unclicked": case.unclicked, **lists, "clicked later": case.truth}
 
 
-def sentence(case: Case) -> str:
-    """How many items of unclicked categories the lists hold, for this user and on average."""
+def sentences(case: Case) -> list[str]:
+    """How many items of unclicked categories the lists hold: for this user and, where one was chosen, on average."""
     k = max(map(len, case.lists.values()))
-    said = f"Of {k} items, of unclicked categories: " + ", ".join(f"{name} {n}" for name, n in case.counts.items())
+    said = [f"Of {k} items, of unclicked categories: " + ", ".join(f"{name} {n}" for name, n in case.counts.items())]
     if case.average is not None:
         means = ", ".join(f"{name} {mean:.2f}" for name, mean in case.average.counts.items())
-        said += f"; average over all {case.average.users:,} such users: {means}"
+        said.append(f"Average over all {case.average.users:,} users who could have been chosen: {means}")
     return said
 
 
@@ -83,7 +82,7 @@ def _markdown(case: Case, title: str, rows: int) -> str:
         return text.replace("|", "\\|")
 
     height = min(rows, max(map(len, shown.values())))
-    lines = [f"# {title}: {who(case)}", "", case.why[0].upper() + case.why[1:] + ".", "", sentence(case) + ".", ""]
+    lines = [f"# {title}: {who(case)}", "", case.why[0].upper() + case.why[1:] + ".", "", ". ".join(sentences(case)) + ".", ""]
     lines += [_row("", *shown), _row("---:", *("---" for _ in shown))]
     lines += [_row(str(place + 1), *(cell(items, place) for items in shown.values())) for place in range(height)]
     signs = "; ".join(f"{sign} {MEANING[mark]}" for mark, sign in SIGNS.items() if sign)
@@ -100,24 +99,25 @@ def _row(*cells: str) -> str:
 def _draw(case: Case, folder: Path, title: str, rows: int) -> None:
     pyplot, shown = drawing(), columns_of(case)
     height = min(rows, max(map(len, shown.values())))
-    width, above, below = COLUMN_WIDTH * len(shown) + 0.4, 1.25, 0.45
+    width, above, below = COLUMN_WIDTH * len(shown) + 0.4, 1.45, 0.45
     figure = pyplot.figure(figsize=(width, above + height * ROW_HEIGHT + below))
     axes = figure.add_axes((0, 0, 1, 1))
-    axes.set_xlim(-0.4, width - 0.4)
+    axes.set_xlim(-0.4, width - 0.4)  # inches, so that what fits can be measured
     axes.set_ylim(-below, height * ROW_HEIGHT + above)
     axes.axis("off")
     top = height * ROW_HEIGHT
-    axes.text(-0.3, top + 0.98, f"{title}: {who(case)}", fontsize=14, va="center")
-    axes.text(-0.3, top + 0.66, sentence(case), fontsize=11, va="center")
+    _text(axes, -0.3, top + 1.2, f"{title}: {who(case)}", width - 0.2, fontsize=14)
+    for place, said in enumerate(sentences(case)):
+        _text(axes, -0.3, top + 0.89 - 0.25 * place, said, width - 0.2, fontsize=11)
     for place in range(height):
-        axes.text(-0.1, top - (place + 0.5) * ROW_HEIGHT, str(place + 1), fontsize=10, ha="right", va="center", color="#555555")
+        _text(axes, -0.1, top - (place + 0.5) * ROW_HEIGHT, str(place + 1), 1, ha="right", color="#555555")
     for column, (name, items) in enumerate(shown.items()):
         left = column * COLUMN_WIDTH
-        axes.text(left + 0.05, top + 0.2, name, fontsize=12, fontweight="bold", va="center")
+        _text(axes, left + 0.05, top + 0.2, name, COLUMN_WIDTH - 0.12, fontsize=12, fontweight="bold")
         for place, item in enumerate(items[:height]):
             middle = top - (place + 0.5) * ROW_HEIGHT
             if place == height - 1 and len(items) > height:
-                axes.text(left + 0.08, middle, f"… and {len(items) - place} more", fontsize=10, va="center", color="#555555")
+                _text(axes, left + 0.08, middle, f"… and {len(items) - place} more", COLUMN_WIDTH, color="#555555")
             else:
                 _draw_item(axes, item, left, middle)
     _draw_legend(axes, case.category)
@@ -127,31 +127,41 @@ def _draw(case: Case, folder: Path, title: str, rows: int) -> None:
 def _draw_item(axes: Any, item: Shown, left: float, middle: float) -> None:
     from matplotlib.patches import Rectangle
 
-    edge = {"edgecolor": HIT_COLOUR, "linewidth": 2} if item.hit else {"edgecolor": "none"}
+    edge: dict[str, Any] = {"edgecolor": HIT_COLOUR, "linewidth": 2} if item.hit else {"edgecolor": "none"}
     size = COLUMN_WIDTH - 0.12, ROW_HEIGHT - 0.05
     axes.add_patch(Rectangle((left, middle - size[1] / 2), *size, facecolor=TINTS[item.mark], **edge))
+    _text(axes, left + 0.13, middle, SIGNS[item.mark], 1, fontsize=11, ha="center", fontweight="bold")
+    tail = f"{HIT} {item.item_id}" if item.hit else str(item.item_id)
+    used = _text(axes, left + size[0] - 0.06, middle, tail, size[0] / 2, fontsize=9, ha="right", color="#333333")
+    # The category tells more than the id, but the id stays whole where it takes no more than half.
     category = "(none)" if item.category is None else str(item.category)
-    axes.text(left + 0.13, middle, SIGNS[item.mark], fontsize=11, ha="center", va="center", fontweight="bold")
-    axes.text(left + 0.25, middle, _short(category, CATEGORY_LENGTH), fontsize=10, va="center")
-    tail = f"{HIT} {_short(str(item.item_id), ID_LENGTH)}" if item.hit else _short(str(item.item_id), ID_LENGTH)
-    axes.text(left + size[0] - 0.06, middle, tail, fontsize=9, ha="right", va="center", color="#333333")
+    _text(axes, left + 0.25, middle, category, size[0] - 0.25 - 0.06 - used - 0.08)
 
 
 def _draw_legend(axes: Any, category: str) -> None:
     from matplotlib.patches import Rectangle
 
-    name = _short(category, CATEGORY_LENGTH) + ":"
-    axes.text(0.0, -0.21, name, fontsize=10, va="center")
-    left = 0.2 + 0.083 * len(name)
-    for mark, meaning in MEANING.items():
-        axes.add_patch(Rectangle((left, -0.31), 0.24, 0.2, facecolor=TINTS[mark], edgecolor="#999999", linewidth=0.5))
-        axes.text(left + 0.12, -0.21, SIGNS[mark], fontsize=10, ha="center", va="center", fontweight="bold")
-        axes.text(left + 0.32, -0.21, meaning, fontsize=10, va="center")
-        left += 0.6 + 0.083 * len(meaning)
-    axes.add_patch(Rectangle((left, -0.31), 0.24, 0.2, facecolor="white", edgecolor=HIT_COLOUR, linewidth=2))
-    axes.text(left + 0.12, -0.21, HIT, fontsize=10, ha="center", va="center")
-    axes.text(left + 0.32, -0.21, "clicked later", fontsize=10, va="center")
+    left = 0.2 + _text(axes, 0.0, -0.21, f"{category}:", COLUMN_WIDTH - 0.6)
+    for mark, meaning in {**MEANING, HIT: "clicked later"}.items():
+        hit = mark == HIT
+        edge: dict[str, Any] = {"edgecolor": HIT_COLOUR if hit else "#999999", "linewidth": 2 if hit else 0.5}
+        axes.add_patch(Rectangle((left, -0.31), 0.24, 0.2, facecolor="white" if hit else TINTS[mark], **edge))
+        _text(axes, left + 0.12, -0.21, HIT if hit else SIGNS[mark], 1, ha="center", fontweight="bold")
+        left += 0.32 + _text(axes, left + 0.32, -0.21, meaning, COLUMN_WIDTH) + 0.25
 
 
-def _short(text: str, length: int) -> str:
-    return text if len(text) <= length else text[: length - 1] + "…"
+def _text(axes: Any, x: float, y: float, text: str, width: float, *, fontsize: float = 10, **style: Any) -> float:
+    """Write ``text`` around the height ``y`` and return its width; what is wider than ``width`` is cut, and ends in an ellipsis.
+
+    All in inches, which the axes' units are.
+    """
+    drawn = axes.text(x, y, text, fontsize=fontsize, va="center", **style)
+
+    def taken() -> float:
+        return float(drawn.get_window_extent().width / axes.figure.dpi)
+
+    kept = len(text)
+    while taken() > width and kept > 1:
+        kept -= 1
+        drawn.set_text(text[:kept].rstrip() + "…")
+    return taken()

@@ -79,7 +79,7 @@ def _write_unclicked(
     figure, axes = drawing().subplots(figsize=(8, 6.6), layout="constrained")
     _scatter(axes, places)
     axes.set_title(_sentence(found, name, ("D(h, c)", "D(n, c)", "D(n, h)")), fontsize=11)
-    figure.suptitle(f"{heading}: h, n and c of {name} at {len(points)} test points (t-SNE)", fontsize=13)
+    figure.suptitle(f"{heading}\nh, n and c of {name} at {len(points)} test points (t-SNE)", fontsize=13)
     save_figure(figure, folder, UNCLICKED)
     _write_places(folder / f"{UNCLICKED}.csv", store, points, {name: places})
 
@@ -97,7 +97,7 @@ def _write_queries(
         placed[name] = dict(zip(clouds, embed(list(clouds.values()), distance, seed), strict=True))
         _scatter(axes, placed[name])
         axes.set_title(f"{name}: {_sentence(found, name, (f'D({query}, c)',))}", fontsize=11)
-    figure.suptitle(f"{heading}: queries and labels at {len(points)} test points (t-SNE, each model its own)", fontsize=13)
+    figure.suptitle(f"{heading}\nqueries and labels at {len(points)} test points (t-SNE, each model its own)", fontsize=13)
     save_figure(figure, folder, QUERIES)
     _write_places(folder / f"{QUERIES}.csv", store, points, placed)
 

@@ -189,7 +189,7 @@ def _draw(sweep: Sweep, x: str, metric: str, control: str | None, title: str, fo
     how_many = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     spread_of = f"mean ± standard deviation over {how_many} seeds" if seeds[-1] > 1 else "one seed each: no spread to see"
     axes.set_title(spread_of, fontsize=11)
-    figure.suptitle(f"{title}: {metric} against {x}", fontsize=13)
+    figure.suptitle(f"{title}\n{metric} against {x}", fontsize=13)
     save_figure(figure, folder, NAME)
 
 
