@@ -48,7 +48,7 @@ class Loop:
 
     def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config) -> None:
         self.model, self.rows, self.config = model, rows, config
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.training.learning_rate)
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.training.learning_rate, fused=True)
         self.epoch = self.batch = self.step = 0
 
     @property
