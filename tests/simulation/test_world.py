@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from xdm.schema import DAY, HOUR
 from xdm.simulation import World
-from xdm.simulation import world as world_module
+from xdm.simulation import users as users_module
 from xdm.simulation.writing import write_world
 
 Row = dict[str, Any]
@@ -212,7 +212,7 @@ def test_popular_items_are_shown_more(tmp_path: Path) -> None:
 
 
 def test_users_come_in_batches_of_bounded_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world_module, "CELLS_AT_ONCE", WORLD.items_per_cluster * 20)
+    monkeypatch.setattr(users_module, "CELLS_AT_ONCE", WORLD.items_per_cluster * 20)
     done = []
     world = World(users=50)
     write_world(world, tmp_path / "log", progress=lambda users, total: done.append((users, total)))
@@ -223,7 +223,7 @@ def test_users_come_in_batches_of_bounded_size(tmp_path: Path, monkeypatch: pyte
     assert {row["user_id"] for row in exposures} == set(users)
     assert len({row["session_id"] for row in exposures}) == len({(r["user_id"], r["session_id"]) for r in exposures})
 
-    monkeypatch.setattr(world_module, "EXPOSURES_AT_ONCE", 1)
+    monkeypatch.setattr(users_module, "EXPOSURES_AT_ONCE", 1)
     assert [len(batch.cluster) for batch in World(users=3).batches()] == [1, 1, 1]
 
 

@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": ("xdm.cli.serve:serve", "Serve a bundle over HTTP."),
     "models": ("xdm.cli.models:models", "List the models and their settings."),
     "simulate": ("xdm.cli.simulate:simulate", "Write a simulated exposure log whose skips mean something."),
+    "oracle": ("xdm.cli.oracle:oracle", "What a Bayes filter reaches on a simulated log."),
     "demo": ("xdm.cli.demo:demo", "Walk the whole road on a simulated log."),
 }
 

@@ -13,7 +13,9 @@ import pyarrow.parquet as pq
 
 from xdm.folders import MANIFEST, new_folder, write_json
 from xdm.schema import CLICKED, ITEM_ID, POSITION, SESSION_ID, TIMESTAMP, USER_ID
-from xdm.simulation.world import AGE_GROUPS, REGIONS, Catalogue, UserBatch, World
+from xdm.simulation.catalogue import AGE_GROUPS, Catalogue
+from xdm.simulation.users import REGIONS, UserBatch
+from xdm.simulation.world import World
 
 FORMAT = "xdm-simulated-log"
 FORMAT_VERSION = 1
@@ -31,8 +33,9 @@ def write_world(
 
     ``exposures.parquet``: ``user_id``, ``item_id``, ``timestamp`` (seconds), ``clicked``, ``session_id``, ``position``
     (from 1, in the visit). ``items.parquet``: ``item_id``, ``category`` (the topic), ``brand``. ``users.parquet``:
-    ``user_id``, ``age_group``, ``region``. ``truth.parquet``: ``user_id``, ``category``, one row for each topic that a
-    user likes. ``progress`` is called with the users done and the users in all.
+    ``user_id``, ``age_group``, ``region``. ``truth.parquet``: ``user_id``, ``category``, ``first_day``, ``last_day``: one
+    row for each time that a user likes a topic, from which day to which of the log (from 1, both included).
+    ``progress`` is called with the users done and the users in all.
 
     Raises:
         UsageError: ``folder`` exists already and may not be replaced.
@@ -67,7 +70,7 @@ def write_world(
 def tables_of(world: World, batch: UserBatch) -> dict[str, pa.Table]:
     """One batch of users as the tables of the three files that grow with the users."""
     user_id = numbered("u", batch.first_user + 1 + np.arange(len(batch.cluster)), world.users)
-    user, liked = np.nonzero(batch.likes)
+    user, liked, first_day, last_day = spells(batch.likes)
     topic = batch.cluster[user] * world.topics + liked
     return {
         EXPOSURES: pa.table(
@@ -87,8 +90,25 @@ def tables_of(world: World, batch: UserBatch) -> dict[str, pa.Table]:
                 "region": pa.array(REGIONS).take(pa.array(batch.region)),
             }
         ),
-        TRUTH: pa.table({USER_ID: user_id.take(pa.array(user)), "category": topic_names(world).take(pa.array(topic))}),
+        TRUTH: pa.table(
+            {
+                USER_ID: user_id.take(pa.array(user)),
+                "category": topic_names(world).take(pa.array(topic)),
+                "first_day": (first_day + 1).astype(np.int32),
+                "last_day": (last_day + 1).astype(np.int32),
+            }
+        ),
     }
+
+
+def spells(likes: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """User row, topic, first and last day (from 0, both included) of each run of days in bool ``[days, B, topics]``,
+    by user, topic and day."""
+    by_user = likes.transpose(1, 2, 0)
+    edge = np.zeros((*by_user.shape[:2], 1), np.int8)
+    change = np.diff(by_user.astype(np.int8), axis=2, prepend=edge, append=edge)
+    user, topic, first_day = np.nonzero(change == 1)
+    return user, topic, first_day, np.nonzero(change == -1)[2] - 1
 
 
 def item_table(world: World) -> pa.Table:
