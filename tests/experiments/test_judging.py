@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.experiments.files import SETTINGS, write_file
+from xdm.bundle.reading import load_recommender
 from xdm.evaluation import running as evaluation
 from xdm.experiments import judging
 from xdm.experiments.file import RollingProtocol, TimeProtocol, WindowsEntry, read_file
@@ -19,7 +20,7 @@ from xdm.experiments.judging import StoreUntil, config_of, run, trial, validatio
 from xdm.experiments.running import Grid, run_experiment
 from xdm.experiments.task import Task
 from xdm.log.store import Store
-from xdm.schema import UsageError
+from xdm.schema import BundleError, UsageError
 from xdm.training import rolling as training_rolling
 from xdm.training import run as training_run
 from xdm.training.rolling import roll
@@ -169,6 +170,19 @@ def test_popularity_is_the_baseline_of_evaluate(simulated, tmp_path):
                     wanted.append((user_id, float(bool(best & truth))))
         held = pq.read_table(tmp_path / model / "results" / "per_user.parquet").to_pylist()
         assert sorted((row["user_id"], row["hr@5"]) for row in held) == sorted(wanted)
+
+
+def test_a_variant_that_is_shown_what_is_live_is_judged_so(simulated, tmp_path):
+    """Its lists come from the log, so they do not depend on whose own lists they replace, and the bundle alone is refused."""
+    found = {}
+    for source in ("live", "own"):
+        words = (*task_of(simulated, tmp_path).words, f"data.unclicked_source={source}", "behaviours.unclicked_k=0")
+        task = task_of(simulated, tmp_path, model="xdm", words=words, keep=("bundle",))
+        run(task, _folder(tmp_path / source))
+        found[source] = [row["ndcg@10"] for row in _per_user(tmp_path / source / "results")]
+    assert found["live"] != found["own"]
+    with pytest.raises(BundleError, match="needs the log beside it"):
+        load_recommender(tmp_path / "live" / "bundle")
 
 
 def test_every_trial_of_a_search_has_the_first_seed(simulated, tmp_path):

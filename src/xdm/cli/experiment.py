@@ -53,7 +53,8 @@ def experiment(
         from xdm.schema import InternalError, UsageError
 
         kind = InternalError if grid.exit_code == InternalError.exit_code else UsageError
-        raise kind(f"{len(grid.failures)} runs failed, as said above; the same command tries them again")
+        n_runs = len(list(grid.runs()))
+        raise kind(f"{len(grid.failures)} of {n_runs} runs failed, as said above; the same command tries them again")
 
 
 def _stores(logs: tuple[str, ...]) -> dict[str, Path]:

@@ -135,7 +135,8 @@ def _failures(grid: Grid) -> list[str]:
     if not grid.failures:
         return []
     lines = [f"- {ended.task.title}: {ended.error}".replace(f"{grid.out}/", "") for ended in grid.failures]
-    return [f"**{len(grid.failures)} runs failed** and are missing below; the same command tries them again:", "\n".join(lines)]
+    told = f"**{len(grid.failures)} of {len(list(grid.runs()))} runs failed** and are missing below"
+    return [f"{told}; the same command tries them again:", "\n".join(lines)]
 
 
 def _questions(own: Sequence[JudgedTask]) -> str:
