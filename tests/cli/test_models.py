@@ -15,7 +15,7 @@ def test_every_listed_model_can_be_asked_for(capfd):
     assert listed == list(PRESETS)
     names = {name: load_config(name).name for name in listed}
     # a variant of XDM is called what it is a variant of; its settings tell it apart
-    assert all(name.startswith(called) for name, called in names.items())
+    assert all(called in name for name, called in names.items())
     assert len({str(load_config(name).to_dict()) for name in listed}) == len(listed)
 
 

@@ -30,7 +30,7 @@ def records(catalogue: Any, rows: TrainingRows, batch_size: int = 3) -> list[Rec
     category = catalogue.items.features["category"].external
     found = []
     for batch, labels in rows.batches(np.arange(rows.n_rows), batch_size):
-        for p, label in enumerate(labels):
+        for p, label in enumerate(labels[:, 0]):
             row, sequence = batch.row[p], batch.unclicked_row[p]
             assert batch.unclicked_owner[sequence] == row
             assert batch.position[p] < batch.short_length[row]

@@ -72,8 +72,8 @@ def test_rows_can_be_taken_in_any_order_and_number(users, options, size, seed):
     catalogue, rows = training_rows(memory_store([*users, [(1, 0, True, None)]]), RULES, until=70, **options)
     alone = records(catalogue, rows, batch_size=1)
     order = np.random.default_rng(seed).permutation(rows.n_rows)
-    labels = [label for _, labels in rows.batches(order, size) for label in labels.tolist()]
-    by_row = [rows.batch(np.array([row]))[1].tolist() for row in order]
+    labels = [label for _, labels in rows.batches(order, size) for label in labels[:, 0].tolist()]
+    by_row = [rows.batch(np.array([row]))[1][:, 0].tolist() for row in order]
     assert labels == [label for row in by_row for label in row]
     assert Counter(records(catalogue, rows, batch_size=size)) == Counter(alone)
     assert [len(rows.batch(np.array([row]))[0].short[0]) for row in range(rows.n_rows)] == rows.lengths.tolist()

@@ -9,19 +9,32 @@ import numpy as np
 import torch
 
 from xdm.data.batches import Batch
-from xdm.models.actions import ActionSDMConfig
 from xdm.models.inputs import Sizes
-from xdm.models.registry import RetrievalModel
-from xdm.models.sdm import SDMConfig
+from xdm.models.registry import RetrievalModel, model_config
 from xdm.models.unclicked import UnclickedConfig
 
 N_ITEMS, N_USERS = 30, 9
 SIZES = Sizes(N_ITEMS, 25, N_USERS, {"category": 5, "brand": 3}, {"age": 4, "region": 2})
 BARE = Sizes(N_ITEMS, 25, N_USERS)
 
+# Small widths; what a test does not set.
+SMALL_MODELS: dict[str, dict[str, Any]] = {
+    "sdm": {"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2, "dropout": 0.2},
+    "gru4rec": {"width": 8}, "sasrec": {"width": 8, "heads": 2}, "comirec": {"width": 8},
+}  # fmt: skip
 SDM_SWITCHES: dict[str, dict[str, Any]] = {
     "lstm": {}, "gru": {"cell": "gru"}, "two layers": {"layers": 2}, "no residual": {"user_residual": False},
-    "no user id": {"user_width": 0}, "actions": {"name": "sdm_actions"},
+    "one residual": {"layers": 3, "residual_layers": 1}, "no user id": {"user_width": 0}, "actions": {"name": "sdm_actions"},
+    "concat attention": {"user_attention": "concat"}, "dot attention": {"user_attention": "dot"},
+    "no user attention": {"user_attention": "none"}, "no long term": {"long_term": False},
+    "neither": {"user_attention": "none", "long_term": False}, "dot scores": {"long_score": "dot"},
+    # e_u has 4 + 2 + 2 = 8 dimensions, as many as d: no projection then
+    "dot scores of equal widths": {"user_attention": "dot", "long_score": "dot", "item_width": 8, "feature_width": 8},
+    **{f"fusion {kind}": {"fusion": kind} for kind in ("feature_gated", "add", "multiply", "concat")},
+    "widths by name": {"feature_widths": {"brand": 5}, "field_widths": {"region": 3}},
+    "left out by name": {"feature_widths": {"category": 0}, "field_widths": {"age": 0}},
+    "ids alone": {"feature_width": 0, "field_width": 0}, "tied": {"item_width": 8, "tie_item_embedding": True},
+    "orthogonal": {"init": "orthogonal"},
 }  # fmt: skip
 XDM_SWITCHES: dict[str, dict[str, Any]] = {
     **{pooling: {"pooling": pooling, "heads": 2} for pooling in ("sum", "mean", "attention", "self_attention", "gru")},
@@ -37,9 +50,8 @@ def model_of(
 ) -> RetrievalModel:
     """A model with fresh weights; ``unclicked`` None leaves the extension out. Dropout is 0.2 unless set."""
     torch.manual_seed(seed)
-    kind = ActionSDMConfig if settings.pop("name", "sdm") == "sdm_actions" else SDMConfig
-    config = kind(**{"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2,
-                          "dropout": 0.2, **settings})  # fmt: skip
+    name = settings.pop("name", "sdm")
+    config = model_config({"name": name, **SMALL_MODELS.get(name, SMALL_MODELS["sdm"]), **settings})
     extension = UnclickedConfig(enabled=unclicked is not None, **{"dropout": 0.2, **(unclicked or {})})
     rng = np.random.default_rng(0)
     codes = [np.arange(N_ITEMS + 1)] + [rng.integers(0, n + 1, N_ITEMS + 1) for n in sizes.features.values()]

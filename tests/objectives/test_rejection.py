@@ -46,7 +46,7 @@ def test_pairs_leave_out_the_label_and_what_cannot_be_recommended():
 
 def test_lowers_the_scores_of_skipped_items_in_training():
     """SDM, which does not read the unclicked sequence, learns from it through the loss."""
-    batch, labels = batch_of([2, 2], [0, 0], [2, 2]), torch.tensor([1, 2, 3, 4])
+    batch, labels = batch_of([2, 2], [0, 0], [2, 2]), torch.tensor([[1], [2], [3], [4]])
     batch = replace(batch, unclicked=torch.tensor([5, 6, 5, 6]))
     chances = []
     for weight in (0.0, 5.0):

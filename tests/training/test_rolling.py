@@ -173,7 +173,7 @@ def test_a_warm_window_learns_from_recent_labels_only(simulated, monkeypatch):
     warm, _ = _train(store, config, windows, windows.cuts()[1], cold, quiet)
     assert asked == [0, windows.cuts()[1] - DAY]
     assert all(torch.equal(cold[0].state_dict()[name], weight) for name, weight in before.items())  # left as it was
-    assert not torch.equal(warm.state_dict()["encoder.gate.weight"], before["encoder.gate.weight"])
+    assert not torch.equal(warm.state_dict()["encoder.fusion.gate.weight"], before["encoder.fusion.gate.weight"])
 
 
 @pytest.mark.parametrize(

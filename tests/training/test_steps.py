@@ -53,7 +53,7 @@ def test_sessions_of_like_length_meet_and_batches_mix_between_epochs():
 def case():
     model = model_of(unclicked={}).eval()
     batch = batch_of([3, 5, 2], [1, 0, 4], [2, 0, 6])
-    return model, batch, torch.arange(len(batch.row)) % 25 + 1
+    return model, batch, torch.arange(len(batch.row))[:, None] % 25 + 1
 
 
 def of(case, **objective):
@@ -64,7 +64,7 @@ def of(case, **objective):
 def test_total_is_softmax_plus_weighted_metric(case):
     model, batch, labels = case
     with torch.no_grad():
-        queries, vectors = model(batch), model.vectors(labels)
+        queries, vectors = model(batch), model.vectors(labels[:, 0])
         softmax = full_softmax(queries.query[:, 0], labels, model.item_vectors())
         metric = triplet(queries.clicked[:, 0], queries.unclicked, vectors, queries.has_unclicked, 0.7, "asymmetric")
     found = of(case, name="softmax", metric="asymmetric", margin=0.7, metric_weight=3.0)

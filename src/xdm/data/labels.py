@@ -36,6 +36,19 @@ def labels_of(events: Events, first: int, until: int) -> Labels:
     return Labels(row.astype(np.int64), np.asarray(events.time[place]), np.asarray(events.item[place]), place)
 
 
+def next_items(labels: Labels, group: np.ndarray, n_candidates: int, n: int) -> np.ndarray:
+    """The items of each label and of the labels after it within its ``group`` (int64 ``[L]``): int64 ``[L, n]``.
+
+    0 where the group has no further label, or one that cannot be recommended (above ``n_candidates``).
+    """
+    items = np.where(labels.item <= n_candidates, labels.item, 0).astype(np.int64)
+    following = np.zeros((len(labels), n), np.int64)
+    for ahead in range(min(n, len(labels))):
+        until = len(labels) - ahead
+        following[:until, ahead] = np.where(group[ahead:] == group[:until], items[ahead:], 0)
+    return following
+
+
 def own_sessions(events: Events, labels: Labels, rules: BehaviourRules) -> np.ndarray:
     """Where the session that each label itself belongs to begins: the place of its first click, int64 ``[L]``."""
     every = labels_of(events, -(2**62), 2**62)

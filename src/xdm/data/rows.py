@@ -12,7 +12,7 @@ from xdm.behaviours.rules import BehaviourRules
 from xdm.data.batches import Batch, flat_lists, long_lists, short_lists, streams
 from xdm.data.catalogue import Catalogue
 from xdm.data.controls import Control, Lists
-from xdm.data.labels import Labels, labels_of, own_sessions
+from xdm.data.labels import Labels, labels_of, next_items, own_sessions
 from xdm.data.profiles import profile_codes
 from xdm.log.store import Events, Store
 
@@ -30,27 +30,29 @@ class TrainingRows:
     def __init__(
         self, store: Store, catalogue: Catalogue, rules: BehaviourRules, *, until: int, first: int = 0,
         label_scope: LabelScope = "user", unclicked_at: UnclickedAt = "label", control: Control | None = None,
+        n_targets: int = 1,
     ) -> None:  # fmt: skip
         """Labels are the clicks with ``first <= time < until`` (seconds).
 
         ``label_scope``: "session" keeps a label only if it belongs to the session that it is predicted from (SDM's
         way); "user" also predicts a session's first clicks, from the session before. ``unclicked_at``: the unclicked
         sequence is taken at each label's own time, or once at the first click of the session predicted from.
-        ``control`` puts other lists in its place.
+        ``control`` puts other lists in its place. ``n_targets``: how many of the next clicks, of the same session or
+        user as ``label_scope`` says, stand in a label.
         """
         self._profile = profile_codes(catalogue.users)
         self._rules, self._label_scope, self._unclicked_at = rules, label_scope, unclicked_at
-        self.control = control
+        self.control, self._n_targets = control, n_targets
         self._features = FeatureTable.of(catalogue.n_items, catalogue.items.features)
         self.dropped = {"no_click_before": 0, "other_session": 0, "too_few_clicks": 0}
         found, label, user, points, lists, which = [], [], [], [], [], []
         n_points = n_lists = 0
         for first_user, stored in store.parts():
             events = stored.in_catalogue(catalogue.of_store)
-            one, labels, kept = self._label_points(events, first, until, catalogue.n_candidates)
+            one, labels, kept, targets = self._label_points(events, first, until, catalogue.n_candidates)
             sequences, place = self._unclicked_lists(events, one, labels, kept)
             found.append(one)
-            label.append(labels.item.astype(np.int64))
+            label.append(targets)
             user.append(labels.row + first_user + 1)
             points.append(kept + n_points)
             lists.append(sequences)
@@ -69,21 +71,23 @@ class TrainingRows:
 
     def _label_points(
         self, events: Events, first: int, until: int, n_candidates: int
-    ) -> tuple[Behaviours, Labels, np.ndarray]:
-        """The labels of one part, the behaviours at each, and which labels can be used."""
+    ) -> tuple[Behaviours, Labels, np.ndarray, np.ndarray]:
+        """The behaviours at each label of one part, the labels, which of them can be used, and the targets of each."""
         labels = labels_of(events, first, until)
         found = behaviours(events, labels.row, labels.time, self._features, self._rules)
         usable = found.session >= 0
         self.dropped["no_click_before"] += int((~usable).sum())
+        group = labels.row
         if self._label_scope == "session" and len(labels):
+            group = own_sessions(events, labels, self._rules)
             seen = np.zeros(len(labels), np.int64)
             seen[usable] = found.click_place[found.short[usable, 0]]
-            inside = usable & (own_sessions(events, labels, self._rules) == seen)
+            inside = usable & (group == seen)
             self.dropped["other_session"] += int((usable & ~inside).sum())
             usable = inside
         common = labels.item <= n_candidates
         self.dropped["too_few_clicks"] += int((usable & ~common).sum())
-        return found, labels, np.flatnonzero(usable & common)
+        return found, labels, np.flatnonzero(usable & common), next_items(labels, group, n_candidates, self._n_targets)
 
     def _unclicked_lists(
         self, events: Events, found: Behaviours, labels: Labels, kept: np.ndarray
@@ -105,12 +109,15 @@ class TrainingRows:
         return others, of_point[which]
 
     def batches(self, order: np.ndarray, batch_size: int) -> Iterator[tuple[Batch, np.ndarray]]:
-        """``(batch, label int64 [P])`` for the rows of ``order``, ``batch_size`` sessions at a time."""
+        """``(batch, targets int64 [P, n_targets])`` for the rows of ``order``, ``batch_size`` sessions at a time."""
         for begin in range(0, len(order), batch_size):
             yield self.batch(order[begin : begin + batch_size])
 
     def batch(self, rows: np.ndarray) -> tuple[Batch, np.ndarray]:
-        """The batch of ``rows`` (numbers below ``n_rows``), its points grouped by row, and their labels int64 ``[P]``."""
+        """The batch of ``rows`` (numbers below ``n_rows``), its points grouped by row, and their targets.
+
+        Targets are int64 ``[P, n_targets]``: the label, then the clicks after it, 0 where there is none.
+        """
         counts = self._first[rows + 1] - self._first[rows]
         row = np.repeat(np.arange(len(rows), dtype=np.int64), counts)
         ends = np.cumsum(counts)

@@ -17,6 +17,11 @@ def linear(width_in: int, width_out: int, *, bias: bool = True, orthogonal: bool
     return layer
 
 
+def to_width(width_in: int, width_out: int) -> nn.Module:
+    """A dense layer without bias between widths that differ; nothing between equal ones."""
+    return nn.Identity() if width_in == width_out else linear(width_in, width_out, bias=False)
+
+
 def masked_softmax(scores: Tensor, visible: Tensor) -> Tensor:
     """Softmax over the last dimension among ``visible`` (bool, same shape); a row with none visible is all zeros."""
     weights = torch.softmax(scores.masked_fill(~visible, HIDDEN_SCORE), dim=-1)
@@ -53,10 +58,12 @@ class SelfAttention(nn.Module):
 
 
 class RecurrentStack(nn.Module):
-    """LSTM or GRU layers with dropout before each; from the second on, a layer adds to its input (residual)."""
+    """LSTM or GRU layers with dropout before each; the last ``residual`` of them add to their input."""
 
-    def __init__(self, kind: str, width_in: int, width: int, layers: int, dropout: float) -> None:
+    def __init__(self, kind: str, width_in: int, width: int, layers: int, dropout: float, residual: int) -> None:
+        """``residual`` is below ``layers``: the first layer's input has another width."""
         super().__init__()
+        self.plain = layers - residual
         cell = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]
         self.layers = nn.ModuleList(cell(width_in if i == 0 else width, width, batch_first=True) for i in range(layers))
         self.dropout = nn.Dropout(dropout)
@@ -75,5 +82,5 @@ class RecurrentStack(nn.Module):
         """``[B, T, width_in]`` to ``[B, T, width]``; position t depends on positions up to t, so right padding is harmless."""
         for i, layer in enumerate(self.layers):
             hidden, _ = layer(self.dropout(x))
-            x = hidden if i == 0 else x + hidden
+            x = hidden if i < self.plain else x + hidden
         return x

@@ -71,7 +71,8 @@ class SequencePooling(nn.Module):
     - ``self_attention``: one multi-head block among the items (post-norm, no order), then ``attention``;
     - ``gru``: the last state of a GRU, oldest item first.
 
-    The score of an item is ``a·x + b``; with a ``width_user``, ``q(user)·x / sqrt(d)`` is added, SDM's user attention.
+    The score of an item is ``a·x``, and ``+ b`` in sums; with a ``width_user``, ``q(user)·x / sqrt(d)`` is added, SDM's user
+    attention.
     """
 
     def __init__(self, kind: Pooling, width: int, width_user: int, heads: int, dropout: float) -> None:
@@ -79,7 +80,7 @@ class SequencePooling(nn.Module):
         super().__init__()
         self.kind = kind
         scored = kind in ("sum", "attention", "self_attention")
-        self.score = linear(width, 1) if scored else None
+        self.score = linear(width, 1, bias=kind == "sum") if scored else None  # a softmax is blind to what all items share
         self.query = linear(width_user, width) if scored and width_user else None
         self.block = SelfAttention(width, heads, dropout) if kind == "self_attention" else None
         self.recurrent = nn.GRU(width, width, batch_first=True) if kind == "gru" else None

@@ -14,7 +14,10 @@ from xdm.behaviours.points import FeatureTable
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.models.actions import ActionSDM, ActionSDMConfig
+from xdm.models.comirec import ComiRec, ComiRecConfig
+from xdm.models.gru4rec import GRU4Rec, GRU4RecConfig
 from xdm.models.inputs import Sizes
+from xdm.models.sasrec import SASRec, SASRecConfig
 from xdm.models.sdm import SDM, SDMConfig
 from xdm.models.unclicked import Encoder, Queries, UnclickedConfig, UnclickedExtension
 from xdm.schema import ConfigError, nearest
@@ -31,12 +34,53 @@ class ModelEntry:
 
 MODELS = {
     "sdm": ModelEntry(SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate"),
-    "sdm_actions": ModelEntry(ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings"),
+    "sdm_actions": ModelEntry(
+        ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings"
+    ),
+    "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016): the session through a GRU"),
+    "sasrec": ModelEntry(SASRec, SASRecConfig, "SASRec (ICDM 2018): the session through causal self-attention blocks"),
+    "comirec": ModelEntry(
+        ComiRec, ComiRecConfig, "ComiRec-SA (KDD 2020): several interests, each its own pooling of the session"
+    ),
 }
 
 # What `--model NAME` stands for: settings of the whole configuration, over its defaults.
 PRESETS: dict[str, dict[str, Any]] = {name: {"model": {"name": name}} for name in MODELS}
 PRESET_SUMMARIES = {name: entry.summary for name, entry in MODELS.items()}
+
+# SDM by its paper's offline setting and by the defaults of the authors' code; what neither states is the package's own.
+_SDM_PAPER_MODEL = {
+    "name": "sdm", "cell": "lstm", "layers": 2, "user_width": 64, "user_attention": "dot", "user_residual": False,
+    "long_score": "dot", "init": "orthogonal",
+}  # fmt: skip
+_SDM_TRAINING = {"batch_size": 256, "learning_rate": 1e-3, "clip_norm": 5.0}
+_SDM_CODE = {
+    "model": {"name": "sdm", "cell": "gru", "layers": 1, "residual_layers": 0, "user_width": 64},
+    "data": {"label_scope": "session", "n_targets": 5},
+    "objective": {"negatives": 2000, "split": 1},
+    "training": {**_SDM_TRAINING, "optimizer": "adagrad", "epochs": 10},
+}
+
+
+def _sdm_paper(n_targets: int = 1, **model: Any) -> dict[str, Any]:
+    return {
+        "model": {**_SDM_PAPER_MODEL, **model}, "data": {"label_scope": "session", "n_targets": n_targets},
+        "training": {**_SDM_TRAINING, "optimizer": "adam"},
+    }  # fmt: skip
+
+
+for _name, (_settings, _summary) in {
+    "sdm-paper": (_sdm_paper(), "SDM by its paper (PSDMMAL): two residual LSTM layers, inner products, Adam 1e-3"),
+    "sdm-code": (_SDM_CODE, "SDM by the authors' code: one GRU layer, the next 5 clicks, Adagrad 1e-3"),
+    "sdmma": (
+        _sdm_paper(user_attention="none", long_term=False),
+        "SDM's ablation: recurrent layers and self-attention alone",
+    ),
+    "psdmma": (_sdm_paper(long_term=False), "SDM's ablation: with user attention, without the long term"),
+    "psdmmal-n": (_sdm_paper(n_targets=5), "SDM by its paper with the next 5 clicks for targets"),
+    "psdmmal-nos": (_sdm_paper(feature_width=0, field_width=0), "SDM by its paper without side information: ids alone"),
+}.items():
+    PRESETS[_name], PRESET_SUMMARIES[_name] = _settings, _summary
 
 
 def _xdm(summary: str, **objective: Any) -> tuple[dict[str, Any], str]:
@@ -59,7 +103,9 @@ for _name, (_settings, _summary) in {
     "xdm-unclk-lab": _xdm("XDM (unclk&lab): the pair loss that pushes n from the label", metric="unclicked_label"),
     "xdm-lab-clk": _xdm("XDM (lab&clk): the pair loss that pulls h to the label", metric="label_clicked"),
     "xdm-unclk-clk": _xdm("XDM (unclk&clk): the pair loss that pushes n from h", metric="unclicked_clicked"),
-    "xdm-shuffled": _control("control: XDM with another user's unclicked sequences", data={"unclicked_source": "shuffled"}),
+    "xdm-shuffled": _control(
+        "control: XDM with another user's unclicked sequences", data={"unclicked_source": "shuffled"}
+    ),
     "xdm-random": _control("control: XDM with random items for unclicked ones", data={"unclicked_source": "random"}),
     "xdm-shown": _control("control: XDM told what was shown, clicked or not", behaviours={"keep_clicked": True}),
     "xdm-live": _control("control: XDM told what is clicked by anyone now", data={"unclicked_source": "live"}),
@@ -98,8 +144,13 @@ class RetrievalModel(nn.Module):
         super().__init__()
         self.sizes = sizes
         self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined]
-        # V of the papers: one row a candidate, not tied to the input table; row 0 is the padding row of index 0.
-        self.output = scored_table(sizes.n_candidates, self.encoder.width)
+        if unclicked.enabled and unclicked.user_query and not self.encoder.users.width:
+            raise ConfigError(
+                "unclicked.user_query: this encoder reads nothing of the user that a query could be made of"
+            )
+        # V of the papers: one row a candidate; row 0 is the padding row of index 0. See `scored`.
+        if not model.tie_item_embedding:  # type: ignore[attr-defined]
+            self.output = scored_table(sizes.n_candidates, self.encoder.width)
         features = sizes.features.values() if item_features else ()
         self.output_features = nn.ModuleList(scored_table(n, self.encoder.width) for n in features)
         self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
@@ -109,10 +160,17 @@ class RetrievalModel(nn.Module):
         h = self.encoder.encode(batch)  # [P, K, d]
         return Queries(h, h) if self.unclicked is None else self.unclicked(h, self.encoder, batch, self.vectors)
 
+    @property
+    def scored(self) -> nn.Embedding:
+        """The table that is scored, of at least ``n_candidates + 1`` rows: the input table of items where the two are tied."""
+        table = self.output if hasattr(self, "output") else self.encoder.items.tables[0]
+        assert isinstance(table, nn.Embedding)
+        return table
+
     def vectors(self, items: Tensor) -> Tensor:
         """Item vectors of ``items`` (any shape): ``[..., d]``; of what cannot be recommended, zeros."""
         items = torch.where(items <= self.sizes.n_candidates, items, 0)
-        vectors = self.output(items)
+        vectors = self.scored(items)
         for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
             vectors = vectors + table(codes[items])
         return vectors
@@ -120,8 +178,8 @@ class RetrievalModel(nn.Module):
     def item_vectors(self) -> Tensor:
         """``[n_candidates, d]``; row i belongs to index i + 1."""
         if not len(self.output_features):
-            return self.output.weight[1:]
-        return self.vectors(torch.arange(1, self.sizes.n_candidates + 1, device=self.output.weight.device))
+            return self.scored.weight[1 : self.sizes.n_candidates + 1]
+        return self.vectors(torch.arange(1, self.sizes.n_candidates + 1, device=self.scored.weight.device))
 
 
 def scored_table(rows: int, width: int) -> nn.Embedding:

@@ -10,12 +10,15 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validator
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.inputs import ItemInputs, Sizes, UserInputs
-from xdm.models.layers import RecurrentStack, SelfAttention, causal, linear, masked_softmax
+from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs
+from xdm.models.layers import RecurrentStack, SelfAttention, causal, linear, masked_softmax, to_width
+
+UserAttentionKind = Literal["general", "concat", "dot", "none"]
+FusionKind = Literal["gated", "feature_gated", "add", "multiply", "concat"]
 
 
 class SDMConfig(BaseModel):
@@ -27,20 +30,45 @@ class SDMConfig(BaseModel):
     width: int = Field(64, ge=1, description="d: hidden units and size of the user and item vectors")
     heads: int = Field(4, ge=1, description="heads of the self-attention")
     cell: Literal["lstm", "gru"] = Field("lstm", description="recurrent cell")
-    layers: int = Field(1, ge=1, le=8, description="recurrent layers, with a residual from the second on")
+    layers: int = Field(1, ge=1, le=8, description="recurrent layers")
+    residual_layers: int | None = Field(
+        None, ge=0, description="how many of the last recurrent layers add to their input; not set: all but the first"
+    )
     dropout: float = Field(0.2, ge=0, lt=1, description="on recurrent inputs, attention weights and attention output")
     item_width: int = Field(64, ge=1, description="input width of the item id")
-    feature_width: int = Field(16, ge=1, description="input width of each side feature of an item")
+    feature_width: int = Field(16, ge=0, description="input width of each side feature of an item; 0 leaves them out")
+    feature_widths: dict[str, NonNegativeInt] = Field({}, description="input widths of side features by name, {shop: 32} say")
     user_width: int = Field(16, ge=0, description="input width of the user id; 0 leaves it out")
-    field_width: int = Field(4, ge=1, description="input width of each profile field")
-    user_residual: bool = Field(
-        True, description="add the last position to the user attention's result, as the code does"
+    field_width: int = Field(4, ge=0, description="input width of each profile field; 0 leaves them out")
+    field_widths: dict[str, NonNegativeInt] = Field({}, description="input widths of profile fields by name, {age: 8} say")
+    user_attention: UserAttentionKind = Field(
+        "general",
+        description="general: tanh(W e_u)·ĥ / sqrt(d); concat: tanh(w·[tanh(W e_u); ĥ]) / sqrt(d); dot: the paper's e_u·ĥ, "
+        "through W where the widths differ; none: ĥ itself",
+    )
+    user_residual: bool = Field(True, description="add the last position to the user attention's result, as the code does")
+    long_term: bool = Field(True, description="read the long-term lists")
+    long_score: Literal["concat", "dot"] = Field(
+        "concat", description="concat: the code's tanh(w·[e_u; g]) / sqrt(d_f); dot: the paper's e_u·g, through W where widths differ"
+    )
+    fusion: FusionKind = Field(
+        "gated",
+        description="of short term s and long term p: gated G⊙s + (1-G)⊙p; feature_gated G⊙s + (1-G)⊙tanh(W[s; p]); add s + p; "
+        "multiply s⊙p; concat W[s; p]",
+    )
+    tie_item_embedding: bool = Field(False, description="score items by their input vectors; needs item_width equal to width")
+    init: Literal["code", "orthogonal"] = Field(
+        "code", description="of dense layers: as the authors' code draws each, or all orthogonal, as the paper says"
     )
 
     @model_validator(mode="after")
-    def _heads_divide_width(self) -> SDMConfig:
+    def _widths_and_layers_fit(self) -> SDMConfig:
         if self.width % self.heads:
             raise ValueError(f"width {self.width} cannot be divided by {self.heads} heads")
+        if self.residual_layers is not None and self.residual_layers >= self.layers:
+            raise ValueError(f"residual_layers {self.residual_layers} must be below layers {self.layers}: the first has none")
+        if self.tie_item_embedding and self.item_width != self.width:
+            raise ValueError(f"tie_item_embedding needs item_width {self.item_width} equal to width {self.width}")
         return self
 
 
@@ -51,16 +79,22 @@ class SDM(nn.Module):
         """``codes`` int ``[F, items + 1]``: see `ItemInputs`."""
         super().__init__()
         d = config.width
-        self.width, self.interests, self.user_residual = d, 1, config.user_residual
-        self.items = ItemInputs(sizes, config.item_width, config.feature_width, codes)
-        self.users = UserInputs(sizes, config.user_width, config.field_width)
-        self.recurrent = RecurrentStack(config.cell, self.items.width, d, config.layers, config.dropout)
+        self.width, self.interests = d, 1
+        self.items = ItemInputs(sizes, config.item_width, config.feature_width, codes, config.feature_widths)
+        reads_user = config.user_attention != "none" or config.long_term
+        self.users = (
+            UserInputs(sizes, config.user_width, config.field_width, config.field_widths) if reads_user else NoUserInputs()
+        )
+        residual = config.layers - 1 if config.residual_layers is None else config.residual_layers
+        self.recurrent = RecurrentStack(config.cell, self.items.width, d, config.layers, config.dropout, residual)
         self.self_attention = SelfAttention(d, config.heads, config.dropout)
-        self.user_query = linear(self.users.width, d)
-        self.dropout = nn.Dropout(config.dropout)
-        self.long_scores = nn.ModuleList(linear(self.users.width + width, 1) for width in self.items.widths)
-        self.long_out = linear(self.items.width, d, orthogonal=True)
-        self.gate = linear(2 * d + self.users.width, d)
+        self.user_attention = UserAttention(config, self.users.width)
+        self.long_term = LongTerm(config, self.items, self.users.width) if config.long_term else None
+        self.fusion = Fusion(config.fusion, d, self.users.width) if config.long_term else None
+        if config.init == "orthogonal":
+            for layer in self.modules():
+                if isinstance(layer, nn.Linear):
+                    nn.init.orthogonal_(layer.weight)
 
     def encode(self, batch: Batch) -> Tensor:
         """User vectors at every point: ``[P, 1, d]``."""
@@ -69,32 +103,104 @@ class SDM(nn.Module):
         at = short.reshape(-1, self.width)[batch.row * short.shape[1] + batch.position]  # [P, d]
         return self.fused(at, batch, user)
 
-    def fused(self, at: Tensor, batch: Batch, user: Tensor) -> Tensor:
-        """The short-term state ``at`` ``[P, d]`` of every point with the long term, by the gate: ``[P, 1, d]``."""
-        long = self.long_term(batch, user)[batch.row]  # [P, d]
-        gate = torch.sigmoid(self.gate(torch.cat([at, long, user[batch.row]], dim=-1)))  # [P, d], section 3.5
-        return (gate * at + (1 - gate) * long)[:, None]  # the gate lets the short term through
-
     def short_term(self, x: Tensor, user: Tensor) -> Tensor:
         """``s_t`` at every position (sections 3.3.1 to 3.3.3): ``[B, T, d]``; ``x`` ``[B, T, d_in]``, ``user`` ``[B, d_u]``."""
         hidden = self.recurrent(x)  # [B, T, d]
         # Padding stands on the right, so no place that is asked for ever sees it: causality is mask enough.
         visible = causal(hidden.shape[1], hidden.device).expand(hidden.shape[0], -1, -1)  # [B, T, T]
         attended = self.self_attention(hidden, visible)  # [B, T, d]
-        query = torch.tanh(self.user_query(user))  # [B, d]
-        scores = (attended @ query[:, :, None]).squeeze(-1) * self.width**-0.5  # [B, T]
+        return self.user_attention(attended, user, visible)  # [B, T, d]
+
+    def fused(self, at: Tensor, batch: Batch, user: Tensor) -> Tensor:
+        """The short-term state ``at`` ``[P, d]`` of every point with the long term: ``[P, 1, d]``."""
+        if self.long_term is None or self.fusion is None:
+            return at[:, None]
+        long = self.long_term(batch.long, self.items, user)[batch.row]  # [P, d]
+        return self.fusion(at, long, user[batch.row])[:, None]
+
+
+class UserAttention(nn.Module):
+    """``s_t`` (section 3.3.3): the user's own weights over the places up to t."""
+
+    def __init__(self, config: SDMConfig, width_user: int) -> None:
+        super().__init__()
+        self.kind, self.residual, d = config.user_attention, config.user_residual, config.width
+        if self.kind != "none":
+            self.query = to_width(width_user, d) if self.kind == "dot" else linear(width_user, d)
+            self.dropout = nn.Dropout(config.dropout)
+        if self.kind == "concat":
+            self.score = linear(2 * d, 1)
+
+    def forward(self, attended: Tensor, user: Tensor, visible: Tensor) -> Tensor:
+        """``[B, T, d]`` from ``attended`` ``[B, T, d]``, ``user`` ``[B, d_u]`` and ``visible`` bool ``[B, T, T]``."""
+        if self.kind == "none":
+            return attended
+        scores = self._scores(attended, self.query(user))  # [B, T]
         weights = self.dropout(masked_softmax(scores[:, None].expand_as(visible), visible))  # [B, T, T]
         mixed = weights @ attended  # [B, T, d]
-        return mixed + attended if self.user_residual else mixed
+        return mixed + attended if self.residual else mixed
 
-    def long_term(self, batch: Batch, user: Tensor) -> Tensor:
-        """``p`` (section 3.4): each feature's list through attention, then one dense layer: ``[B, d]``."""
+    def _scores(self, attended: Tensor, query: Tensor) -> Tensor:
+        if self.kind == "dot":
+            return (attended @ query[:, :, None]).squeeze(-1)
+        query, scale = torch.tanh(query), attended.shape[-1] ** -0.5
+        if self.kind == "general":
+            return (attended @ query[:, :, None]).squeeze(-1) * scale
+        both = torch.cat([query[:, None].expand_as(attended), attended], dim=-1)  # [B, T, 2 d]
+        return torch.tanh(self.score(both)).squeeze(-1) * scale
+
+
+class LongTerm(nn.Module):
+    """``p`` (section 3.4): each feature's list through attention, then one dense layer over all of them."""
+
+    def __init__(self, config: SDMConfig, items: ItemInputs, width_user: int) -> None:
+        super().__init__()
+        self.kind = config.long_score
+        if self.kind == "concat":
+            self.scores = nn.ModuleList(linear(width_user + width, 1) for width in items.widths)
+            for score in self.scores:
+                assert isinstance(score, nn.Linear)
+                nn.init.uniform_(score.weight, -0.1, 0.1)  # inherited from its scope in the authors' code
+        else:
+            self.scores = nn.ModuleList(to_width(width_user, width) for width in items.widths)
+        self.dropout = nn.Dropout(config.dropout)
+        self.out = linear(items.width, config.width, orthogonal=True)
+
+    def forward(self, long: Tensor, items: ItemInputs, user: Tensor) -> Tensor:
+        """``[B, d]`` from the lists ``long`` ``[B, F, M]`` and ``user`` ``[B, d_u]``. An empty list counts as zeros."""
         parts = []
-        for f, score in enumerate(self.long_scores):
-            codes = batch.long[:, f]  # [B, M]
-            g = self.items.of_feature(f, codes)  # [B, M, w_f]
-            who = user[:, None].expand(-1, g.shape[1], -1)  # [B, M, d_u]
-            scores = torch.tanh(score(torch.cat([who, g], dim=-1))).squeeze(-1) * g.shape[-1] ** -0.5  # [B, M]
+        for place, score in enumerate(self.scores):
+            codes = long[:, items.features[place]]  # [B, M]
+            g = items.of_table(place, codes)  # [B, M, w_f]
+            if self.kind == "dot":
+                scores = (g @ score(user)[:, :, None]).squeeze(-1)  # [B, M]
+            else:
+                who = user[:, None].expand(-1, g.shape[1], -1)  # [B, M, d_u]
+                scores = torch.tanh(score(torch.cat([who, g], dim=-1))).squeeze(-1) * g.shape[-1] ** -0.5  # [B, M]
             weights = self.dropout(masked_softmax(scores, codes != 0))
             parts.append((weights[:, None] @ g).squeeze(1))  # [B, w_f]
-        return torch.tanh(self.long_out(torch.cat(parts, dim=-1)))  # [B, d]
+        return torch.tanh(self.out(torch.cat(parts, dim=-1)))  # [B, d]
+
+
+class Fusion(nn.Module):
+    """``o_t`` (section 3.5) from the short term and the long term. A gate lets the short term through."""
+
+    def __init__(self, kind: FusionKind, width: int, width_user: int) -> None:
+        super().__init__()
+        self.kind = kind
+        self.gate = linear(2 * width + width_user, width) if kind in ("gated", "feature_gated") else None
+        self.both = linear(2 * width, width) if kind in ("feature_gated", "concat") else None
+
+    def forward(self, short: Tensor, long: Tensor, user: Tensor) -> Tensor:
+        """``[P, d]`` from ``short`` ``[P, d]``, ``long`` ``[P, d]`` and ``user`` ``[P, d_u]``."""
+        if self.kind == "add":
+            return short + long
+        if self.kind == "multiply":
+            return short * long
+        other = long if self.both is None else self.both(torch.cat([short, long], dim=-1))  # [P, d]
+        if self.gate is None:
+            return other
+        if self.both is not None:
+            other = torch.tanh(other)
+        gate = torch.sigmoid(self.gate(torch.cat([short, long, user], dim=-1)))  # [P, d]
+        return gate * short + (1 - gate) * other

@@ -50,28 +50,44 @@ def log_expected_count(items: np.ndarray, n_candidates: int, draws: int) -> np.n
     return np.log(-np.expm1(draws * np.log1p(-log_uniform_probability(items, n_candidates))))
 
 
+def target_weights(targets: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[P, M]``: 1/m for each of a row's m targets, 0 where there is none (0 in ``targets``); m is at least 1."""
+    present = (targets != 0).to(dtype)
+    return present / present.sum(dim=1, keepdim=True)
+
+
 def sampled_softmax(
-    queries: Tensor, labels: Tensor, item_vectors: Tensor, sampled: Tensor, sampled_vectors: Tensor,
-    log_expected_labels: Tensor, log_expected_sampled: Tensor,
+    queries: Tensor, targets: Tensor, target_vectors: Tensor, sampled: Tensor, sampled_vectors: Tensor,
+    log_expected_targets: Tensor, log_expected_sampled: Tensor,
 ) -> Tensor:  # fmt: skip
-    """Mean cross-entropy of each label among itself and the sampled items, with the logQ correction.
+    """Mean cross-entropy of each row's targets among themselves and the sampled items, with the logQ correction.
+
+    TensorFlow's ``sampled_softmax_loss`` with ``num_true`` M: a row's m targets stand beside each other in its softmax, and
+    each is to get 1/m.
 
     Args:
-        queries: ``[P, d]``; labels: ``[P]`` item indices; item_vectors: ``[P, d]``, the labels' own.
+        queries: ``[P, d]``; targets: ``[P, M]`` item indices, the first never 0, 0 for none; target_vectors: ``[P, M, d]``.
         sampled: ``[S]`` item indices; sampled_vectors: ``[S, d]``.
-        log_expected_labels, log_expected_sampled: ``[P]`` and ``[S]``: log of the expected count under the sampler.
+        log_expected_targets, log_expected_sampled: ``[P, M]`` and ``[S]``: log of the expected count under the sampler.
 
-    A sampled item that is a row's own label is left out of that row (an accidental hit), and only of that row.
+    A sampled item that is one of a row's own targets is left out of that row (an accidental hit), and only of that row.
     """
-    positive = (queries * item_vectors).sum(-1) - log_expected_labels  # [P]
+    positive = (queries[:, None] * target_vectors).sum(-1) - log_expected_targets  # [P, M]
     negative = queries @ sampled_vectors.T - log_expected_sampled  # [P, S]
-    negative = negative.masked_fill(labels[:, None] == sampled[None, :], float("-inf"))
-    return (torch.logsumexp(torch.cat([positive[:, None], negative], dim=1), dim=1) - positive).mean()
+    for place in range(targets.shape[1]):  # [P, M, S] at once would be the largest array of a step
+        negative = negative.masked_fill(targets[:, place, None] == sampled, float("-inf"))
+    logits = torch.cat([positive.masked_fill(targets == 0, float("-inf")), negative], dim=1)  # [P, M + S]
+    return (torch.logsumexp(logits, dim=1) - (positive * target_weights(targets, queries.dtype)).sum(1)).mean()
 
 
-def full_softmax(queries: Tensor, labels: Tensor, item_vectors: Tensor) -> Tensor:
-    """Mean cross-entropy over all ``item_vectors`` ``[N, d]`` (row i is index i + 1); ``queries`` ``[P, d]``."""
-    return F.cross_entropy(queries @ item_vectors.T, labels - 1)
+def full_softmax(queries: Tensor, targets: Tensor, item_vectors: Tensor) -> Tensor:
+    """Mean cross-entropy over all ``item_vectors`` ``[N, d]`` (row i is index i + 1), a row's m targets sharing the weight 1.
+
+    ``queries`` ``[P, d]``; ``targets`` int64 ``[P, M]``, the first never 0, 0 for none.
+    """
+    log_chances = F.log_softmax(queries @ item_vectors.T, dim=1)  # [P, N]
+    of_targets = log_chances.gather(1, torch.clamp(targets - 1, min=0))  # [P, M]
+    return -(of_targets * target_weights(targets, queries.dtype)).sum(1).mean()
 
 
 def readout(queries: Tensor, vectors: Tensor) -> Tensor:

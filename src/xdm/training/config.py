@@ -9,7 +9,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializeAsAny,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.controls import UnclickedSource
@@ -34,6 +43,9 @@ class DataConfig(_Section):
     )
     unclicked_source: UnclickedSource = Field(
         "own", description="controls: another user's lists, random items, or what is live now, for one's own skips"
+    )
+    n_targets: int = Field(
+        1, ge=1, le=50, description="how many of the next clicks a label asks for, of its session or user as label_scope says"
     )
     min_clicks: int = Field(1, ge=1, description="an item with fewer training clicks is never recommended nor a label")
 
@@ -67,6 +79,9 @@ class ObjectiveConfig(_Section):
     negatives: int = Field(
         2000, ge=1, description="sampled items shared by a batch; all, where that is half of the catalogue"
     )
+    split: int = Field(
+        1, ge=1, description="groups that the labels of a batch fall into, each with sampled items of its own"
+    )
     metric: Form | Literal["none"] = Field(
         "symmetric", description="form of the metric loss between h, n and the label; none switches it off"
     )
@@ -94,8 +109,9 @@ class TrainingConfig(_Section):
     batch_size: int = Field(
         128, ge=1, description="sessions a step; the paper's 256 suits logs of many millions of clicks"
     )
+    optimizer: Literal["adam", "adagrad"] = Field("adam", description="adagrad: TensorFlow's, sums starting at 0.1")
     learning_rate: float = Field(
-        3e-3, gt=0, description="of Adam; the paper's 1e-3 needs three times the epochs on small logs"
+        3e-3, gt=0, description="the paper's 1e-3 needs three times the epochs on small logs"
     )
     clip_norm: float = Field(5.0, gt=0, description="global norm that gradients are clipped to")
     patience: int = Field(3, ge=1, description="epochs without a better validation before training stops")
@@ -125,9 +141,15 @@ class Config(_Section):
         return value if isinstance(value, BaseModel) else model_config(value)
 
     @model_validator(mode="after")
-    def _stream_for_its_reader(self) -> Config:
+    def _behaviours_for_their_reader(self) -> Config:
         if self.model.name == "sdm_actions" and not self.behaviours.stream_max:  # type: ignore[attr-defined]
             raise ValueError("model sdm_actions reads the stream of exposures; set behaviours.stream_max, to 50 say")
+        length = getattr(self.model, "length", None)
+        if length is not None and length < self.behaviours.session_max:
+            raise ValueError(
+                f"model.length {length} is below behaviours.session_max {self.behaviours.session_max}; "
+                "a session's last clicks would have no position"
+            )
         return self
 
     @property

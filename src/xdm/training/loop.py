@@ -13,7 +13,7 @@ from xdm.data.controls import control_of
 from xdm.data.rows import TrainingRows
 from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel, build_model
-from xdm.training.config import Config
+from xdm.training.config import Config, TrainingConfig
 from xdm.training.steps import epoch_order, losses, seed_step
 
 StepRecord = dict[str, float | int]
@@ -32,7 +32,7 @@ def training_rows(store: Store, catalogue: Catalogue, config: Config, *, until: 
     return TrainingRows(
         store, catalogue, config.behaviours, until=until, first=first,
         label_scope=config.data.label_scope, unclicked_at=config.data.unclicked_at,
-        control=control_of(config.data.unclicked_source, store, catalogue, until),
+        control=control_of(config.data.unclicked_source, store, catalogue, until), n_targets=config.data.n_targets,
     )  # fmt: skip
 
 
@@ -43,12 +43,19 @@ def new_model(config: Config, catalogue: Catalogue) -> RetrievalModel:
     )
 
 
+def new_optimizer(model: RetrievalModel, settings: TrainingConfig) -> torch.optim.Optimizer:
+    """The optimiser that ``training.optimizer`` names."""
+    if settings.optimizer == "adagrad":
+        return torch.optim.Adagrad(model.parameters(), lr=settings.learning_rate, initial_accumulator_value=0.1)
+    return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+
+
 class Loop:
-    """Steps of Adam over training rows. ``epoch`` and ``batch`` (from 0) say what comes next; ``step`` counts from 0."""
+    """Steps of the optimiser over training rows. ``epoch`` and ``batch`` (from 0) say what comes next; ``step`` counts from 0."""
 
     def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config) -> None:
         self.model, self.rows, self.config = model, rows, config
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=config.training.learning_rate, fused=True)
+        self.optimizer = new_optimizer(model, config.training)
         self.epoch = self.batch = self.step = 0
 
     @property

@@ -126,7 +126,8 @@ def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catal
     place = known.items.vocabulary.indices(
         catalogue.items.vocabulary.ids
     )  # by new index - 1: the old index, 0 if unknown
-    tables = {id(new.encoder.items.tables[0].weight): known.n_items, id(new.output.weight): known.n_candidates}
+    # Where the two tables are one, all the items that it knows count.
+    tables = {id(new.scored.weight): known.n_candidates, id(new.encoder.items.tables[0].weight): known.n_items}
     with torch.no_grad():
         for weight, held in zip(new.parameters(), old.parameters(), strict=True):
             if id(weight) not in tables:

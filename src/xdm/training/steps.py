@@ -36,26 +36,18 @@ def seed_step(seed: int, step: int) -> np.random.Generator:
 
 
 def losses(
-    model: RetrievalModel, batch: Batch, labels: Tensor, config: ObjectiveConfig, rng: np.random.Generator
+    model: RetrievalModel, batch: Batch, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator
 ) -> Losses:
-    """The losses of one batch of tensors; ``labels`` int64 ``[P]``."""
+    """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none."""
     queries = model(batch)
+    labels = targets[:, 0]  # [P]
     label_vectors = model.vectors(labels)  # [P, d]
     query = readout(queries.query, label_vectors)
     n = model.sizes.n_candidates
     if config.name == "softmax" or 2 * config.negatives >= n:
-        softmax = full_softmax(query, labels, model.item_vectors())
+        softmax = full_softmax(query, targets, model.item_vectors())
     else:
-        sample = log_uniform_sample(rng, n, config.negatives)
-        items = torch.from_numpy(sample.items)
-
-        def log_expected(which: np.ndarray) -> Tensor:
-            return torch.from_numpy(log_expected_count(which, n, sample.draws).astype(np.float32))
-
-        softmax = sampled_softmax(
-            query, labels, label_vectors, items, model.vectors(items),
-            log_expected(labels.numpy()), log_expected(sample.items),
-        )  # fmt: skip
+        softmax = split_softmax(model, query, targets, config, rng)
     metric, rejection = torch.zeros(()), torch.zeros(())
     if queries.unclicked is not None and queries.has_unclicked is not None and config.metric != "none":
         clicked = readout(queries.clicked, label_vectors)
@@ -67,6 +59,26 @@ def losses(
         rejection = not_to_recommend(query, point, model.vectors(item), model.item_vectors())
     total = softmax + config.metric_weight * metric + config.not_to_recommend * rejection
     return Losses(total, softmax, metric, rejection)
+
+
+def split_softmax(
+    model: RetrievalModel, query: Tensor, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator
+) -> Tensor:
+    """The sampled softmax over ``query`` ``[P, d]``, whose points fall into groups with a sample of their own each."""
+    n, total = model.sizes.n_candidates, torch.zeros(())
+    for part in torch.arange(len(query)).chunk(config.split):
+        sample = log_uniform_sample(rng, n, config.negatives)
+        items, own = torch.from_numpy(sample.items), targets[part]
+
+        def log_expected(which: np.ndarray, draws: int = sample.draws) -> Tensor:
+            return torch.from_numpy(log_expected_count(which, n, draws).astype(np.float32))
+
+        mean = sampled_softmax(
+            query[part], own, model.vectors(own), items, model.vectors(items),
+            log_expected(np.maximum(own.numpy(), 1)), log_expected(sample.items),
+        )  # fmt: skip
+        total = total + mean * (len(part) / len(query))
+    return total
 
 
 def unclicked_pairs(batch: Batch, labels: Tensor, n_candidates: int) -> tuple[Tensor, Tensor]:
