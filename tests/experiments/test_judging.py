@@ -119,6 +119,7 @@ def test_a_rolling_run_is_what_roll_gives(simulated, tmp_path):
         run(task_of(simulated, tmp_path, ROLLING, model), _folder(tmp_path / model))
         assert _per_user(tmp_path / model / "results") == _per_user(tmp_path / "wanted/baselines" / model)
         held = json.loads((tmp_path / model / "results/metrics.json").read_text())
+        assert (held["users"], held["questions"]) == (wanted["users"], wanted["questions"])
         for name, value in wanted["baselines"][model].items():
             assert held[name] == value
 

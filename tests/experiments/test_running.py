@@ -21,6 +21,7 @@ from xdm.bundle.reading import load_recommender
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split
 from xdm.experiments.file import read_file
+from xdm.experiments.folder import locked
 from xdm.experiments.running import run_experiment
 from xdm.log.store import Store
 from xdm.schema import UsageError
@@ -125,6 +126,13 @@ def test_a_folder_of_others_is_left_alone(grid, grid_file, tmp_path):
     with pytest.raises(UsageError, match=r"holds no experiment.json"):
         run_experiment(read_file(grid_file), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_two_at_once_in_one_folder_are_refused(tmp_path):
+    with locked(tmp_path), pytest.raises(UsageError, match="another `xdm experiment` is at work"), locked(tmp_path):
+        pass
+    with locked(tmp_path):  # free again
+        pass
 
 
 def test_a_world_is_simulated_once_and_its_oracle_judged(tmp_path):

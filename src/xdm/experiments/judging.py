@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 
 from xdm.behaviours.rules import BehaviourRules
 from xdm.bundle.reading import load_recommender
 from xdm.data.catalogue import build_catalogue
 from xdm.data.controls import Control, control_of
 from xdm.evaluation.baselines import Popularity, RecentPopularity, count_clicks
-from xdm.evaluation.records import METRICS_FILE, RECOMMENDATIONS_FILE
+from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split, parse_duration, parse_time
 from xdm.experiments.file import RollingProtocol, TimeProtocol, WindowsEntry
@@ -25,7 +26,7 @@ from xdm.experiments.task import BUNDLE, RESULTS, Task
 from xdm.folders import write_json
 from xdm.log.store import Events, Store
 from xdm.retrieval.types import Recommender
-from xdm.schema import InternalError, UsageError
+from xdm.schema import USER_ID, InternalError, UsageError
 from xdm.training.config import Config, load_config
 from xdm.training.rolling import Windows, _join_files, _together, roll
 from xdm.training.run import Run, boundaries
@@ -210,4 +211,5 @@ def roll_untrained(task: Task, store: Store, windows: Windows, out: Path, recent
         recommender = untrained(task, store, split, recent)
         done.append(evaluate(recommender, store, split, task.ks, place, recent_window=recent, rules=_rules(task)))
     _join_files(out, windows.count)
-    write_json(out / METRICS_FILE, _together(done, windows.cuts(), windows))
+    users = len(pq.read_table(out / PER_USER_FILE, columns=[USER_ID])[USER_ID].unique())
+    write_json(out / METRICS_FILE, _together(done, windows.cuts(), windows) | {"users": users})

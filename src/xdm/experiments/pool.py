@@ -15,6 +15,7 @@ from typing import IO
 from xdm.experiments.task import Task, peak_memory_mb, read_record
 
 POLL_SECONDS = 0.05
+SECONDS_TO_END = 5  # for removing what a task had begun to write
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
@@ -52,11 +53,17 @@ class Pool:
     def __enter__(self) -> Pool:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """End what still runs: its folders were not there yet, so the next call does those tasks again."""
         for running in self._running:
-            running.process.kill()
-            running.process.wait()
+            if kind is not KeyboardInterrupt:  # Ctrl-C has reached it already
+                running.process.send_signal(signal.SIGINT)
+        for running in self._running:
+            try:
+                running.process.wait(SECONDS_TO_END)
+            except subprocess.TimeoutExpired:
+                running.process.kill()
+                running.process.wait()
 
     @property
     def busy(self) -> bool:
