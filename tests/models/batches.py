@@ -36,6 +36,16 @@ SDM_SWITCHES: dict[str, dict[str, Any]] = {
     "ids alone": {"feature_width": 0, "field_width": 0}, "tied": {"item_width": 8, "tie_item_embedding": True},
     "orthogonal": {"init": "orthogonal"},
 }  # fmt: skip
+# Of the encoders that read the session alone.
+SESSION_SWITCHES: dict[str, dict[str, Any]] = {
+    "gru4rec two layers": {"name": "gru4rec", "layers": 2, "input_dropout": 0.3},
+    "gru4rec with features": {"name": "gru4rec", "feature_width": 3},
+    "gru4rec not tied": {"name": "gru4rec", "tie_item_embedding": False},
+    "sasrec original": {"name": "sasrec", "norm": "original"}, "sasrec one block": {"name": "sasrec", "blocks": 1},
+    "sasrec with features": {"name": "sasrec", "feature_width": 3, "tie_item_embedding": False},
+    "comirec one interest": {"name": "comirec", "interests": 1}, "comirec with features": {"name": "comirec", "feature_width": 3},
+    "comirec not tied": {"name": "comirec", "tie_item_embedding": False},
+}  # fmt: skip
 XDM_SWITCHES: dict[str, dict[str, Any]] = {
     **{pooling: {"pooling": pooling, "heads": 2} for pooling in ("sum", "mean", "attention", "self_attention", "gru")},
     **{f"{pooling} with user": {"pooling": pooling, "user_query": True, "heads": 2}

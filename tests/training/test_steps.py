@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.batches import batch_of, model_of
-from xdm.objectives.softmax import full_softmax
+from xdm.objectives.softmax import full_softmax, log_expected_count, log_uniform_sample, sampled_softmax
 from xdm.objectives.triplet import triplet
 from xdm.training.config import ObjectiveConfig
 from xdm.training.steps import epoch_order, losses, seed_step
@@ -95,3 +97,39 @@ def test_the_sampled_loss_points_where_the_full_one_does(case):
             losses(model, batch, labels, config, np.random.default_rng(draw)).total.backward()
         gradients.append(model.output.weight.grad[1:].flatten() / rounds)
     assert float(torch.cosine_similarity(*gradients, dim=0)) > 0.98
+
+
+def test_several_targets_share_the_weight_of_one(case):
+    """The softmax over the next three clicks is the mean of three softmaxes with one."""
+    model, batch, labels = case
+    targets = torch.cat([labels, labels % 25 + 1, (labels + 6) % 25 + 1], dim=1)
+    found = of((model, batch, targets), name="softmax", metric="none").total
+    alone = [float(of((model, batch, targets[:, [place]]), name="softmax", metric="none").total) for place in range(3)]
+    assert float(found) == pytest.approx(sum(alone) / 3, abs=1e-5)
+    gone = torch.where(torch.tensor([True, False, True]), targets, 0)
+    found = of((model, batch, gone), name="softmax", metric="none").total
+    assert float(found) == pytest.approx((alone[0] + alone[2]) / 2, abs=1e-5)
+    sampled = of((model, batch, gone), negatives=8, metric="none").total
+    assert torch.isfinite(sampled)
+    assert float(sampled) != float(of(case, negatives=8, metric="none").total)
+
+
+@pytest.mark.parametrize("split", [2, 3, 7, 100])
+def test_each_group_of_labels_has_a_sample_of_its_own(case, split):
+    """Ten labels in groups of equal size, the last may be smaller: the mean over all of them, group by group."""
+    model, batch, labels = case
+    size = math.ceil(len(labels) / split)
+    rng, wanted = np.random.default_rng(0), 0.0
+    with torch.no_grad():
+        query = model(batch).query[:, 0]
+        for begin in range(0, len(labels), size):
+            sample = log_uniform_sample(rng, 25, 8)
+            expected = torch.from_numpy(log_expected_count(np.arange(1, 26), 25, sample.draws)).float()
+            items, own = torch.from_numpy(sample.items), labels[begin : begin + size]
+            mean = sampled_softmax(
+                query[begin : begin + size], own, model.vectors(own), items, model.vectors(items), expected[own - 1],
+                expected[items - 1],
+            )  # fmt: skip
+            wanted += float(mean) * len(own) / len(labels)
+    assert float(of(case, negatives=8, split=split, metric="none").total) == pytest.approx(wanted, abs=1e-6)
+    assert float(of(case, negatives=8, metric="none").total) != pytest.approx(wanted, abs=1e-6)

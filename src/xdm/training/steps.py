@@ -40,14 +40,14 @@ def losses(
 ) -> Losses:
     """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none."""
     queries = model(batch)
-    labels = targets[:, 0]  # [P]
-    label_vectors = model.vectors(labels)  # [P, d]
+    target_vectors = model.vectors(targets)  # [P, M, d]
+    labels, label_vectors = targets[:, 0], target_vectors[:, 0]  # [P], [P, d]
     query = readout(queries.query, label_vectors)
     n = model.sizes.n_candidates
     if config.name == "softmax" or 2 * config.negatives >= n:
         softmax = full_softmax(query, targets, model.item_vectors())
     else:
-        softmax = split_softmax(model, query, targets, config, rng)
+        softmax = split_softmax(model, query, targets, target_vectors, config, rng)
     metric, rejection = torch.zeros(()), torch.zeros(())
     if queries.unclicked is not None and queries.has_unclicked is not None and config.metric != "none":
         clicked = readout(queries.clicked, label_vectors)
@@ -62,11 +62,13 @@ def losses(
 
 
 def split_softmax(
-    model: RetrievalModel, query: Tensor, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator
+    model: RetrievalModel, query: Tensor, targets: Tensor, target_vectors: Tensor, config: ObjectiveConfig, rng: np.random.Generator
 ) -> Tensor:
     """The sampled softmax over ``query`` ``[P, d]``, whose points fall into groups with a sample of their own each."""
     n, total = model.sizes.n_candidates, torch.zeros(())
-    for part in torch.arange(len(query)).chunk(config.split):
+    size = -(-len(query) // config.split)
+    for begin in range(0, len(query), size):
+        part = slice(begin, begin + size)
         sample = log_uniform_sample(rng, n, config.negatives)
         items, own = torch.from_numpy(sample.items), targets[part]
 
@@ -74,10 +76,10 @@ def split_softmax(
             return torch.from_numpy(log_expected_count(which, n, draws).astype(np.float32))
 
         mean = sampled_softmax(
-            query[part], own, model.vectors(own), items, model.vectors(items),
+            query[part], own, target_vectors[part], items, model.vectors(items),
             log_expected(np.maximum(own.numpy(), 1)), log_expected(sample.items),
         )  # fmt: skip
-        total = total + mean * (len(part) / len(query))
+        total = total + mean * (len(own) / len(query))
     return total
 
 

@@ -1,0 +1,294 @@
+"""What every model keeps, with and without the unclicked extension, whatever its switches.
+
+A new model is under this contract as soon as it stands in `MODELS`; its settings need an alternative in `ALTERNATIVES`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.models.batches import (
+    SDM_SWITCHES,
+    SESSION_SWITCHES,
+    SMALL_MODELS,
+    XDM_SWITCHES,
+    batch_of,
+    model_of,
+    session,
+)
+from xdm.bundle.reading import OnnxTower
+from xdm.bundle.writing import export_tower, torch_tower
+from xdm.models.inputs import NoUserInputs
+from xdm.models.registry import MODELS
+from xdm.models.unclicked import UnclickedConfig
+from xdm.schema import ConfigError
+from xdm.training.config import ObjectiveConfig
+from xdm.training.steps import losses
+
+ENTRIES = {
+    **{name: {"name": name} for name in MODELS},
+    **{f"xdm({name})": {"name": name, "unclicked": {}} for name in MODELS},
+}
+SESSIONS = {**SESSION_SWITCHES, **{f"xdm({name})": {**settings, "unclicked": {}} for name, settings in SESSION_SWITCHES.items()}}
+CASES = {
+    **ENTRIES, **SESSIONS,
+    **{f"sdm {name}": settings for name, settings in SDM_SWITCHES.items()},
+    **{f"xdm {name}": {"unclicked": settings} for name, settings in XDM_SWITCHES.items()},
+}  # fmt: skip
+LENGTHS, LONG, UNCLICKED = [1, 7, 3, 7, 2], [0, 4, 1, 0, 6], [3, 0, 12, 1, 0]
+
+
+@pytest.fixture(params=CASES)
+def model(request):
+    return model_of(**CASES[request.param]).eval()
+
+
+@pytest.fixture
+def batch():
+    return batch_of(LENGTHS, LONG, UNCLICKED)
+
+
+def queries(model, batch):
+    with torch.no_grad():
+        return model(batch).query
+
+
+def trained_on(model, batch, steps, rate=0.01):
+    """The gradients and, in ``model``, the weights after ``steps`` of Adam on made-up labels."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=rate)
+    labels = torch.arange(len(batch.row))[:, None] % 25 + 1
+    config = ObjectiveConfig(negatives=5, metric_weight=1.0, margin=4.0)
+    for step in range(steps):
+        optimizer.zero_grad()
+        losses(model, batch, labels, config, np.random.default_rng(step)).total.backward()
+        optimizer.step()
+
+
+def test_queries_of_the_promised_shape_and_no_two_alike(model, batch):
+    found = queries(model, batch)
+    assert found.shape == (sum(LENGTHS), model.encoder.interests, model.encoder.width)
+    assert torch.isfinite(found).all()
+    # A product with the p of an empty list, which is zeros at first, is zeros.
+    multiplied = getattr(getattr(model.encoder, "fusion", None), "kind", None) == "multiply"
+    kept = found[batch.long[batch.row, 0, 0] > 0] if multiplied else found
+    assert len(torch.unique(kept, dim=0)) == len(kept)
+
+
+def test_later_items_change_no_earlier_query(model, batch):
+    before = queries(model, batch)
+    for place in range(1, 7):
+        short = batch.short.clone()
+        inside = torch.arange(7) < batch.short_length[:, None]
+        short[:, place:] = torch.where(inside[:, place:], short[:, place:] % 30 + 1, 0)
+        stream = batch.stream.clone()  # two exposures for each click
+        shown = torch.arange(14) < 2 * batch.short_length[:, None]
+        stream[:, 2 * place :] = torch.where(shown[:, 2 * place :], stream[:, 2 * place :] % 30 + 1, 0)
+        after = queries(model, replace(batch, short=short, stream=stream))
+        early = batch.position < place
+        assert torch.equal(after[early], before[early])
+        assert not torch.equal(after[~early], before[~early])
+
+
+def test_each_session_alone_gives_what_it_gives_among_longer_ones(model, batch):
+    together = queries(model, batch)
+    for b in range(len(LENGTHS)):
+        torch.testing.assert_close(queries(model, session(batch, b)), together[batch.row == b], atol=1e-6, rtol=0)
+
+
+def test_order_within_the_batch_does_not_matter(model, batch):
+    points = torch.randperm(len(batch.row), generator=torch.Generator().manual_seed(0))
+    mixed = replace(
+        batch, row=batch.row[points], position=batch.position[points], unclicked_row=batch.unclicked_row[points],
+        stream_row=batch.stream_row[points], stream_position=batch.stream_position[points],
+    )  # fmt: skip
+    torch.testing.assert_close(queries(model, mixed), queries(model, batch)[points], atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("lengths", "long", "unclicked"),
+    [([1], [0], [0]), ([1], [0], [4]), ([1, 1], [0, 0], [0, 0]), ([50], [20], [100]), ([2, 5], [3, 0], [0, 0])],
+)
+def test_nothing_empty_gives_nan(model, lengths, long, unclicked):
+    one = batch_of(lengths, long, unclicked)
+    model.train()
+    targets = torch.ones((sum(lengths), 1), dtype=torch.long)
+    loss = losses(model, one, targets, ObjectiveConfig(negatives=5, metric_weight=1), np.random.default_rng(0))
+    loss.total.backward()
+    assert torch.isfinite(loss.total)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_unknown_users_profiles_and_features_are_zeros(model, batch):
+    unknown = replace(batch, user=torch.zeros_like(batch.user), profile=torch.zeros_like(batch.profile))
+    found = queries(model, unknown)
+    assert torch.isfinite(found).all()
+    # An encoder without user inputs is declared as such; to any other the user matters.
+    assert torch.equal(found, queries(model, batch)) == isinstance(model.encoder.users, NoUserInputs)
+
+
+def test_the_padding_rows_stay_zero_in_training(model, batch):
+    trained_on(model.train(), batch, 3, rate=0.1)
+    tables = [module for module in model.modules() if isinstance(module, torch.nn.Embedding)]
+    assert tables
+    assert not any(table.weight[0].any() for table in tables)
+
+
+def test_every_parameter_gets_a_gradient_and_moves(model, batch):
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    trained_on(model.train(), batch, 1)
+    without = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
+    assert without == []
+    assert [name for name, weight in model.named_parameters() if torch.equal(weight, before[name])] == []
+
+
+def test_learns_the_labels_of_a_batch(model, batch):
+    """A few steps without dropout: labels, against the average item, are scored higher than before."""
+    labels = torch.arange(len(batch.row)) % 25
+
+    def lead(found):
+        scores = (found @ model.item_vectors().detach().T).amax(dim=1)
+        return float((scores[torch.arange(len(labels)), labels] - scores.mean(dim=1)).mean())
+
+    before = lead(queries(model, batch))
+    trained_on(model, batch, 20, rate=0.03)
+    assert lead(queries(model, batch)) > before + 0.5
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_the_seed_decides_on_the_weights(settings):
+    one, same, other = (model_of(seed=seed, **settings).state_dict() for seed in (1, 1, 2))
+    assert all(torch.equal(one[name], same[name]) for name in one)
+    random = [name for name in one if "weight" in name and "norm" not in name]
+    assert not any(torch.equal(one[name], other[name]) for name in random)
+
+
+@pytest.mark.parametrize("settings", CASES.values(), ids=CASES)
+def test_saved_weights_make_the_same_model(settings, batch, tmp_path):
+    model, other = model_of(seed=1, **settings).eval(), model_of(seed=2, **settings).eval()
+    trained_on(model, batch, 1)
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    assert not torch.equal(queries(other, batch), queries(model, batch))
+    other.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    assert torch.equal(queries(other, batch), queries(model, batch))
+    assert torch.equal(other.item_vectors(), model.item_vectors())
+
+
+@pytest.mark.parametrize("settings", ENTRIES.values(), ids=ENTRIES)
+def test_dropout_and_the_same_steps_are_the_same_bits(settings, batch):
+    weights = []
+    for _ in range(2):
+        model = model_of(**settings).train()
+        torch.manual_seed(7)
+        trained_on(model, batch, 3)
+        weights.append(model.state_dict())
+    assert all(torch.equal(weights[0][name], weight) for name, weight in weights[1].items())
+
+
+# session, long-term and unclicked lengths of each session; batches of 1, 3 and 8
+SHAPES = [
+    ([1], [0], [0]), ([50], [20], [100]), ([2, 50, 7], [0, 0, 0], [0, 0, 0]), ([5, 1, 3], [20, 0, 4], [2, 0, 100]),
+    ([1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 2, 3, 4, 5, 6, 7], [9, 0, 7, 0, 5, 0, 3, 0]),
+]  # fmt: skip
+EXPORTED = {**ENTRIES, **SESSIONS}  # SDM's and XDM's own switches: tests/bundle/test_tower.py
+
+
+def last_points(lengths, long, unclicked):
+    """A batch of arrays with one point a session, the last, as recommenders ask; the first user is unknown."""
+    batch = batch_of(lengths, long, unclicked, seed=7)
+    rows, user = torch.arange(len(lengths)), batch.user.clone()
+    user[0] = 0
+    last = replace(
+        batch, row=rows, position=batch.short_length - 1, unclicked_row=rows, user=user, stream_row=rows,
+        stream_position=2 * batch.short_length - 1,
+    )  # fmt: skip
+    return last.map(lambda tensor: tensor.numpy())
+
+
+@pytest.mark.parametrize("settings", EXPORTED.values(), ids=EXPORTED)
+def test_the_exported_graph_answers_as_the_model(settings, tmp_path):
+    model = model_of(**settings)
+    with torch.no_grad():
+        for weight in model.parameters():  # weights of a trained model are not small
+            weight.add_(torch.randn_like(weight) * 0.3)
+    export_tower(model, tmp_path / "tower.onnx")
+    tower = OnnxTower(tmp_path / "tower.onnx", threads=1)
+    for shape in SHAPES:
+        points = last_points(*shape)
+        found, wanted = tower(points), torch_tower(model, points)
+        assert found.shape == wanted.shape == (len(shape[0]), model.encoder.interests, model.encoder.width)
+        np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
+
+
+# For every setting of every model what it is changed from (over the small model) and to.
+SDM_ALTERNATIVES = {
+    "width": ({}, 10), "heads": ({}, 4), "cell": ({}, "gru"), "layers": ({}, 2), "residual_layers": ({"layers": 2}, 0),
+    "dropout": ({}, 0.4), "item_width": ({}, 7), "feature_width": ({}, 4), "feature_widths": ({}, {"brand": 5}),
+    "user_width": ({}, 0), "field_width": ({}, 3), "field_widths": ({}, {"age": 1}), "user_attention": ({}, "dot"),
+    "user_residual": ({}, False), "long_term": ({}, False), "long_score": ({}, "dot"), "fusion": ({}, "add"),
+    "tie_item_embedding": ({"item_width": 8}, True), "init": ({}, "orthogonal"),
+}  # fmt: skip
+ALTERNATIVES = {
+    "sdm": SDM_ALTERNATIVES,
+    "sdm_actions": SDM_ALTERNATIVES,
+    "gru4rec": {
+        "width": ({}, 10), "layers": ({}, 2), "input_dropout": ({}, 0.4), "hidden_dropout": ({}, 0.2), "feature_width": ({}, 4),
+        "tie_item_embedding": ({}, False),
+    },
+    "sasrec": {
+        "width": ({}, 10), "blocks": ({}, 1), "heads": ({}, 4), "dropout": ({}, 0.4), "length": ({}, 60),
+        "norm": ({}, "original"), "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
+    },
+    "comirec": {
+        "width": ({}, 10), "interests": ({}, 2), "hidden": ({}, 3), "length": ({}, 60), "feature_width": ({}, 4),
+        "tie_item_embedding": ({}, False),
+    },
+}  # fmt: skip
+UNCLICKED_ALTERNATIVES = {
+    "items": ({}, "output"), "pooling": ({}, "mean"), "user_query": ({}, True), "heads": ({"pooling": "self_attention"}, 2),
+    "fusion": ({}, "gate"), "confidence": ({}, -2.0), "dropout": ({}, 0.4),
+}  # fmt: skip
+
+
+def seen_of(batch, **settings):
+    """What a setting may change: the weights, and the queries in training with the same dropout."""
+    model = model_of(**settings).train()
+    torch.manual_seed(3)
+    with torch.no_grad():
+        return {**model.state_dict(), "query": model(batch).query}
+
+
+def differ(one, other):
+    return one.keys() != other.keys() or any(
+        one[name].shape != other[name].shape or not torch.equal(one[name], other[name]) for name in one
+    )
+
+
+def test_no_model_and_no_setting_is_left_out():
+    for name, entry in MODELS.items():
+        assert ALTERNATIVES[name].keys() == entry.config.model_fields.keys() - {"name"}, name
+        assert name in SMALL_MODELS or name == "sdm_actions"
+    assert UNCLICKED_ALTERNATIVES.keys() == UnclickedConfig.model_fields.keys() - {"enabled"}
+
+
+@pytest.mark.parametrize(("name", "key"), [(name, key) for name, keys in ALTERNATIVES.items() for key in keys])
+def test_every_setting_of_a_model_changes_something(name, key, batch):
+    base, value = ALTERNATIVES[name][key]
+    assert differ(seen_of(batch, name=name, **base), seen_of(batch, name=name, **{**base, key: value}))
+
+
+@pytest.mark.parametrize("key", UNCLICKED_ALTERNATIVES)
+@pytest.mark.parametrize("name", ["sdm", "comirec"])
+def test_every_setting_of_the_extension_changes_something(name, key, batch):
+    base, value = UNCLICKED_ALTERNATIVES[key]
+    if key == "user_query" and name == "comirec":
+        with pytest.raises(ConfigError, match=r"unclicked\.user_query: this encoder reads nothing of the user"):
+            model_of(name=name, unclicked={key: value})
+        return
+    plain, changed = (seen_of(batch, name=name, unclicked=one) for one in (base, {**base, key: value}))
+    assert differ(plain, changed)
+    assert not differ(plain, seen_of(batch, name=name, unclicked=base))
