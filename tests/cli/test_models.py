@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.learning import call
-from xdm.models.registry import PRESETS
+from xdm.models.registry import MODELS, PRESETS
 from xdm.training.config import Config, load_config
 
 
@@ -29,6 +29,12 @@ def test_settings_are_every_key_with_its_default(capfd):
         section, name = key.split(".")
         assert Config().to_dict()[section][name] == default
         assert description.strip()
+    assert answer["model_settings"].keys() == MODELS.keys()
+    for name, settings in answer["model_settings"].items():
+        assert {f"model.{key}" for key in MODELS[name].config.model_fields} - settings.keys() == {"model.name"}
     assert call("models", "--settings") == 0
     printed = capfd.readouterr().out
     assert all(f"  {key} = " in printed for key in answer["settings"])
+    for name, settings in answer["model_settings"].items():
+        own = printed.split(f"Settings of model.name={name}:\n")[1].split("\n\n")[0]
+        assert [line.split(" = ")[0].strip() for line in own.splitlines()[::2]] == list(settings)

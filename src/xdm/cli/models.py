@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from pydantic import BaseModel
+
+Setting = tuple[str, tuple[object, str]]  # key, its default and what it does
 
 
 @click.command()
@@ -21,18 +27,27 @@ def models(settings: bool, as_json: bool) -> None:
     from xdm.models.registry import MODELS, PRESET_SUMMARIES
 
     if as_json:
-        click.echo(json.dumps({"models": PRESET_SUMMARIES, "settings": dict(_settings())}))
+        of_models = {name: dict(_described("model", entry.config)) for name, entry in MODELS.items()}
+        click.echo(json.dumps({"models": PRESET_SUMMARIES, "settings": dict(_settings()), "model_settings": of_models}))
         return
     width = max(map(len, PRESET_SUMMARIES))
     for name, summary in PRESET_SUMMARIES.items():
         click.echo(f"{name:<{width}}  {summary}")
     if settings:
-        click.echo(f"\nSettings (model.* are those of {', '.join(MODELS)}):")
-        for key, (default, description) in _settings():
-            click.echo(f"  {key} = {default!r}\n      {description}")
+        for name, entry in MODELS.items():
+            click.echo(f"\nSettings of model.name={name}:")
+            _print(_described("model", entry.config))
+        click.echo("\nSettings of every model:")
+        _print([setting for setting in _settings() if not setting[0].startswith("model.")])
 
 
-def _settings() -> list[tuple[str, tuple[object, str]]]:
+def _print(settings: list[Setting]) -> None:
+    for key, (default, description) in settings:
+        click.echo(f"  {key} = {default!r}\n      {description}")
+
+
+def _settings() -> list[Setting]:
+    """All of the default configuration, whose model is SDM."""
     from pydantic import BaseModel
 
     from xdm.training.config import Config
@@ -40,7 +55,14 @@ def _settings() -> list[tuple[str, tuple[object, str]]]:
     found = []
     for section, value in Config():
         assert isinstance(value, BaseModel)
-        for name, field in type(value).model_fields.items():
-            if field.description:
-                found.append((f"{section}.{name}", (field.default, field.description)))
+        found += _described(section, type(value))
     return found
+
+
+def _described(section: str, kind: type[BaseModel]) -> list[Setting]:
+    """Every setting of one section; the model's name, which ``--model`` chooses, has no description."""
+    return [
+        (f"{section}.{name}", (field.default, field.description))
+        for name, field in kind.model_fields.items()
+        if field.description
+    ]
