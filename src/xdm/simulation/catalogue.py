@@ -12,7 +12,7 @@ BRANDS_PER_CLUSTER = 8
 AGE_GROUPS = ("18-24", "25-34", "35-44", "45-54", "55+")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two equal worlds are compared by their settings
 class Catalogue:
     """The items, numbered by cluster, topic and place in the topic: item i is of topic ``i // items_per_topic``.
 

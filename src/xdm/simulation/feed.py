@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from xdm.schema import DAY, HOUR
@@ -18,10 +20,18 @@ def window_width(world: World) -> int:
     return (LAST_HOUR - FIRST_HOUR) * HOUR // world.visits
 
 
+@lru_cache(maxsize=16)
 def strangers(world: World) -> int:
-    """Items of other clusters in a queue, before those that were drawn twice are left out."""
-    noise = world.exposure_noise
-    return round(world.items_per_cluster * noise / (1 - noise))
+    """Items of other clusters that are drawn for a queue, so many that `exposure_noise` is the share of distinct ones."""
+    noise, others = world.exposure_noise, world.clusters - 1
+    wanted = world.items_per_cluster * noise / (1 - noise)
+    weight = np.exp(world.catalogue.log_weight[0])  # every cluster has the same weights, in another order
+    unhit = 1 - weight / (others * weight.sum()) if others else np.ones(1)
+    draws, distinct = 0, 0.0
+    while distinct < wanted - 0.5:
+        draws += max(1, int(wanted - distinct))  # a draw brings one at most
+        distinct = others * (1 - unhit**draws).sum()
+    return draws
 
 
 def queue_width(world: World) -> int:
@@ -79,7 +89,7 @@ class Feed:
         np.put_along_axis(again, by_item[:, 1:], ordered[:, 1:] == ordered[:, :-1], axis=1)
 
         own = world.items_per_cluster
-        place = np.concatenate([np.broadcast_to(np.arange(own), (users, own)), rng.random(shape) * own], axis=1)
+        place = np.concatenate([np.sort(rng.random((users, own)), axis=1), rng.random(shape)], axis=1)
         order = np.argsort(place, axis=1)
         self.queue = np.take_along_axis(np.concatenate([self.queue, item], axis=1), order, axis=1)
         struck_out = np.concatenate([np.zeros((users, own), bool), again], axis=1)

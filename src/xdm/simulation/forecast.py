@@ -12,6 +12,7 @@ from xdm.simulation.feed import strangers
 from xdm.simulation.world import World
 
 NEWTON_STEPS = 6
+THREE_POINTS = np.sqrt(1.5) * np.array([-1.0, 0.0, 1.0])  # of mean 0 and variance 1
 OTHER, LIKED = 0, 1  # index of the taste in arrays [Q, 2, n]
 
 
@@ -37,13 +38,16 @@ class Forecast:
         self._look = look[None, :, None]
 
     def visit(self, active: np.ndarray, exposures: np.ndarray) -> None:
-        """One more visit, which takes place with the probability ``active`` ``[Q]`` and then has ``exposures`` ``[Q]``."""
+        """One more visit, which takes place with the probability ``active`` ``[Q]`` and then has as many exposures as
+        ``exposures`` ``[Q, s]`` say, each number as probable."""
         world = self.world
         # Strangers take their share of the new items, and of those that are due.
         room = exposures * (1 - world.offered_share) * (1 - world.exposure_noise)
-        n_due = np.einsum("qzn,qznm->q", self.taste, self.due)
-        shown_due = self.due * (active * np.minimum(1.0, room / np.maximum(n_due, 1e-9)))[:, None, None, None]
-        shown_new = self.unseen * (active[:, None] * self._first_of_queue(np.maximum(room - n_due, 0.0)))[:, None]
+        n_due, room = self._possible_due(), room[:, :, None]
+        due_share = np.minimum(1.0, room / np.maximum(n_due, 1e-9)).mean(axis=(1, 2))
+        n_new = np.maximum(room - n_due, 0.0).mean(axis=(1, 2))
+        shown_due = self.due * (active * due_share)[:, None, None, None]
+        shown_new = self.unseen * (active[:, None] * self._first_of_queue(n_new))[:, None]
         self.clicked += self._look * (shown_new + shown_due.sum(axis=3))
         self.unseen -= shown_new
         self.due -= shown_due
@@ -51,6 +55,12 @@ class Forecast:
         if self.due.shape[3]:
             self.due[..., 0] += again * shown_new
             self.due[..., 1:] += again[..., None] * shown_due[..., :-1]
+
+    def _possible_due(self) -> np.ndarray:
+        """How many items are due: three equally probable numbers with the mean and the variance, ``[Q, 1, 3]``."""
+        chance = np.einsum("qzn,qznm->qn", self.taste, self.due)
+        deviation = np.sqrt((chance * (1 - np.minimum(chance, 1))).sum(axis=1))
+        return np.maximum(chance.sum(axis=1)[:, None] + deviation[:, None] * THREE_POINTS, 0.0)[:, None, :]
 
     def _first_of_queue(self, n_new: np.ndarray) -> np.ndarray:
         """P(among the next ``n_new`` ``[Q]`` of the queue | unseen), ``[Q, n]``.
@@ -87,10 +97,18 @@ def mean_exposures(world: World) -> float:
     return (world.least_exposures + world.most_exposures) / 2
 
 
+def possible_exposures(world: World, seen: np.ndarray) -> np.ndarray:
+    """How many exposures of a visit are to come after ``seen`` ``[Q]`` of them: equally probable numbers ``[Q, 5]``."""
+    least = np.maximum(world.least_exposures, seen)
+    spread = world.most_exposures + 1 - least  # of the uniform distribution, as a continuous one
+    points = least[:, None] - 0.5 + spread[:, None] * (np.arange(5) + 0.5) / 5
+    return np.maximum(points - seen[:, None], 0.1)
+
+
 def usual_course(world: World, weight: np.ndarray) -> np.ndarray:
     """P(clicked from the queue before visit v | taste) for an item of a user of whom nothing is known: float64
     ``[visits + 1, 2, n]``, by ``weight`` ``[n]``."""
-    n, usual = len(weight), np.array([mean_exposures(world)])
+    n, usual = len(weight), possible_exposures(world, np.zeros(1))
     forecast = Forecast(
         world, weight, np.full((1, n), world.first_likes), np.ones((1, n)), np.zeros((1, n, world.shown_at_most - 1))
     )

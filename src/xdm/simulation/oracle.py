@@ -25,7 +25,7 @@ from xdm.log.store import Store
 from xdm.retrieval.types import MODEL, Points, TopK
 from xdm.schema import DAY, SCORE_DTYPE, UsageError
 from xdm.simulation.beliefs import EDGE, Beliefs, TasteFilter, off_the_edge
-from xdm.simulation.forecast import LIKED, OTHER, Forecast, mean_exposures, offered, usual_course
+from xdm.simulation.forecast import LIKED, OTHER, Forecast, mean_exposures, offered, possible_exposures, usual_course
 from xdm.simulation.sightings import Sightings, look_back, visit_clock
 from xdm.simulation.world import World
 from xdm.simulation.writing import item_ids
@@ -189,37 +189,45 @@ class Oracle(BayesRecommender):
         """Visit by visit, from what the user is known to have been shown."""
         world, weight = self.world, self.weight[cluster]
         mine = slice(cluster * world.items_per_cluster, (cluster + 1) * world.items_per_cluster)
-        left, times = seen.left[asked, mine], seen.times_shown[asked, mine]
-        last_visit = seen.last_visit[asked, mine]
-        again = left & (times > 0) & (times < world.shown_at_most) & (last_visit >= seen.last_new[asked, None])
-        due = np.zeros((*times.shape, world.shown_at_most - 1))
-        question, item = np.nonzero(again)
-        due[question, item, times[question, item] - 1] = world.show_again
-        later = (last_visit == seen.visit[asked, None])[..., None]  # not twice in one visit
-
-        forecast = Forecast(world, weight, liked, times == 0, np.where(later, 0.0, due))
         active, exposures = self._this_visit(seen, asked, until)
+        due = self._due(seen, asked, mine, exposures.mean(axis=1))
+        later = (seen.last_visit[asked, mine] == seen.visit[asked, None])[..., None]  # not twice in one visit
+
+        forecast = Forecast(world, weight, liked, seen.times_shown[asked, mine] == 0, np.where(later, 0.0, due))
         forecast.visit(active, exposures)
         forecast.due += np.where(later, due, 0.0)[:, None]
-        total = active * exposures
-        usual = np.full(len(asked), mean_exposures(world))
+        total, usual = active * exposures.mean(axis=1), possible_exposures(world, np.zeros(len(asked)))
         ahead = until[0][asked] - seen.visit[asked]
         for step in range(1, int(ahead.max(initial=0)) + 1):
             active = world.active * np.where(step < ahead, 1.0, np.where(step == ahead, until[1][asked], 0.0))
             forecast.visit(active, usual)
-            total += active * usual
-        return self._with_offers(forecast.clicked, liked, weight, left, total)
+            total += active * mean_exposures(world)
+        return self._with_offers(forecast.clicked, liked, weight, seen.left[asked, mine], total)
+
+    def _due(self, seen: Sightings, asked: np.ndarray, mine: slice, to_come: np.ndarray) -> np.ndarray:
+        """P(due after 1, 2 … showings), float64 ``[A, n, shown_at_most - 1]``; ``to_come`` ``[A]``: exposures of this visit."""
+        world = self.world
+        times, last_visit = seen.times_shown[asked, mine], seen.last_visit[asked, mine]
+        again = seen.left[asked, mine] & (times > 0) & (times < world.shown_at_most)
+        question, item = np.nonzero(again & (last_visit >= seen.last_new[asked, None]))
+        chance = np.full(len(question), world.show_again)
+        # In the midst of a visit: what is due and has not come yet is the less likely due, the more has come.
+        unseen = (to_come / (to_come + seen.seen_now[asked]))[question]
+        waiting = last_visit[question, item] < seen.visit[asked][question]
+        missing = chance * unseen / (chance * unseen + 1 - chance + EDGE)
+        due = np.zeros((*times.shape, world.shown_at_most - 1))
+        due[question, item, times[question, item] - 1] = np.where(waiting, missing, chance)
+        return due
 
     def _this_visit(
         self, seen: Sightings, asked: np.ndarray, until: tuple[np.ndarray, np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """P(it has exposures to come) and how many, both ``[A]``: it runs, is over, or may still begin."""
+        """P(it has exposures to come) ``[A]``, as it runs, is over, or may still begin, and how many ``[A, s]``."""
         world, now, share = self.world, seen.seen_now[asked], seen.share[asked]
         end = np.where(until[0][asked] > seen.visit[asked], 1.0, until[1][asked])
         begins = world.active * np.maximum(end - share, 0.0) / np.maximum(1 - world.active * share, EDGE)
         active = np.where(now > 0, 1.0, np.maximum(begins, LEAST_ACTIVE))
-        left = np.where(now < world.least_exposures, mean_exposures(world) - now, (world.most_exposures - now) / 2)
-        return np.where(seen.visit[asked] < world.n_visits, active, LEAST_ACTIVE), np.maximum(left, 0.5)
+        return np.where(seen.visit[asked] < world.n_visits, active, LEAST_ACTIVE), possible_exposures(world, now)
 
 
 class ClicksOracle(BayesRecommender):

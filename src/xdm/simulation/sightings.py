@@ -31,7 +31,7 @@ class Sightings:
 
     By question ``[Q]``: ``visit`` int64 and ``share`` float64, the time of the question (`visit_clock`); ``day`` int64;
     ``last_time`` int64 of the last exposure (-1: none); ``seen_now`` int64 exposures in the visit that may be running;
-    ``last_new`` int64 the last visit, before that one, in which an item was shown for the first time (-1: none).
+    ``last_new`` int64 the last visit, but for a running one, in which an item was shown for the first time (-1: none).
     By exposure ``[n]``, int64 unless said otherwise: ``of`` the question, ``item`` the row of the catalogue,
     ``at`` the visit, ``clicked`` bool. By question and item ``[Q, items]``: ``times_shown`` int64, ``last_visit`` int64
     (-1: never), ``clicked_at`` int64 the visit of the click (-1: none).
@@ -50,11 +50,6 @@ class Sightings:
     times_shown: np.ndarray
     last_visit: np.ndarray
     clicked_at: np.ndarray
-
-    @property
-    def running(self) -> np.ndarray:
-        """Bool ``[Q]``: the user is in the midst of a visit, as far as can be told before the next exposure."""
-        return (self.seen_now > 0) & (self.last_time >= 0)
 
     @property
     def left(self) -> np.ndarray:
@@ -78,12 +73,12 @@ def look_back(world: World, points: Points, row_of_item: np.ndarray, clicks_only
     clicked_at[cell[clicked]] = at[clicked]
     last_time, last_new = np.full(n_questions, -1), np.full(n_questions, -1)
     last_time[of] = time
-    _, first = np.unique(cell, return_index=True)
-    # Offers are no sign that all that was due has been shown.
-    telling = first[(at[first] < visit[of[first]]) & ~(clicked[first] & (world.skip_information < 1))]
-    np.maximum.at(last_new, of[telling], at[telling])
     recent = points.time - last_time <= LONGEST_GAP
     now = (at == visit[of]) & recent[of]
+    _, first = np.unique(cell, return_index=True)
+    # Neither offers nor what a visit shows before its end are a sign that all that was due has been shown.
+    telling = first[~now[first] & ~(clicked[first] & (world.skip_information < 1))]
+    np.maximum.at(last_new, of[telling], at[telling])
     shape = n_questions, world.n_items
     return Sightings(
         visit=visit,

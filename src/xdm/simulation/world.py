@@ -71,8 +71,13 @@ class World(BaseModel):
             raise ValueError(
                 f"least_exposures ({self.least_exposures}) is above most_exposures ({self.most_exposures})"
             )
-        if self.exposure_noise and self.clusters == 1:
-            raise ValueError(f"exposure_noise ({self.exposure_noise}) needs more than one cluster to draw from")
+        # As many strangers as nine tenths of all there are
+        most_noise = 0.9 * (self.clusters - 1) / (1 + 0.9 * (self.clusters - 1))
+        if self.exposure_noise > most_noise:
+            raise ValueError(
+                f"exposure_noise ({self.exposure_noise}) is above {most_noise:.3f}, for which {self.clusters} clusters "
+                "have enough items of others"
+            )
         return self
 
     @property
