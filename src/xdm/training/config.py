@@ -80,7 +80,7 @@ class ObjectiveConfig(_Section):
         2000, ge=1, description="sampled items shared by a batch; all, where that is half of the catalogue"
     )
     split: int = Field(
-        1, ge=1, description="groups that the labels of a batch fall into, each with sampled items of its own"
+        1, ge=1, description="of sampled_softmax: groups that the labels of a batch fall into, each with sampled items of its own"
     )
     metric: Form | Literal["none"] = Field(
         "symmetric", description="form of the metric loss between h, n and the label; none switches it off"
