@@ -146,8 +146,10 @@ def test_every_parameter_gets_a_gradient_and_moves(model, batch):
     assert [name for name, weight in model.named_parameters() if torch.equal(weight, before[name])] == []
 
 
-def test_learns_the_labels_of_a_batch(model, batch):
+@pytest.mark.parametrize("settings", ENTRIES.values(), ids=ENTRIES)
+def test_learns_the_labels_of_a_batch(settings, batch):
     """A few steps without dropout: labels, against the average item, are scored higher than before."""
+    model = model_of(**settings).eval()
     labels = torch.arange(len(batch.row)) % 25
 
     def lead(found):
