@@ -11,15 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.simulation.logs import Log, everyone, make_log
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split, time_boundaries
 from xdm.retrieval.types import Points
 from xdm.schema import DAY, HOUR, UsageError
 from xdm.simulation import World
+from xdm.simulation.bayes import BayesRecommender
 from xdm.simulation.named import WORLDS
-from xdm.simulation.oracle import BayesRecommender, oracle_recommender
+from xdm.simulation.oracle import oracle_recommender
 from xdm.simulation.sightings import look_back, visit_clock
-from tests.simulation.logs import Log, everyone, make_log
 
 TINY = World(
     users=60, days=4, clusters=1, topics=3, items_per_topic=4, share_liked=0.4, click_liked=0.6, click_other=0.1,
@@ -67,7 +68,10 @@ def test_the_oracle_s_tastes_are_the_posterior_by_enumeration(tiny: Log) -> None
             for row in range(events.n_users):
                 mine = events.of_user(row)
                 before = mine.time < time
-                topics = [int(name.removeprefix("topic-")) - 1 for name in categories.external(categories.codes[mine.item[before]])]
+                topics = [
+                    int(name.removeprefix("topic-")) - 1
+                    for name in categories.external(categories.codes[mine.item[before]])
+                ]
                 sights = list(zip(topics, mine.clicked[before].tolist(), strict=True))
                 assert found[row] == pytest.approx(posterior_by_enumeration(TINY, sights))
 
@@ -93,7 +97,9 @@ VARIED: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("change", VARIED, ids=lambda change: ", ".join(change) or "reference")
 @pytest.mark.parametrize("clicks_only", [True, False], ids=["oracle-clicks", "oracle"])
-def test_what_is_said_to_be_probable_happens_as_often(tmp_path: Path, change: dict[str, Any], clicks_only: bool) -> None:
+def test_what_is_said_to_be_probable_happens_as_often(
+    tmp_path: Path, change: dict[str, Any], clicks_only: bool
+) -> None:
     log = make_log(tmp_path, WORLDS["reference"].model_copy(update={"users": 2500, **change}))
     cut_off = log.world.start + (log.world.days - 1) * DAY + 12 * HOUR
     oracle = oracle_recommender(log.world, log.store, clicks_only=clicks_only)
@@ -168,7 +174,7 @@ def test_lists_are_sorted_whole_and_without_what_is_excluded(tiny: Log, clicks_o
         assert (answer.items[:, n_items:] == 0).all()
         assert np.isneginf(answer.scores[:, n_items:]).all()
         assert (np.diff(answer.scores[:, :n_items], axis=1) <= 0).all()
-        excluded = [answer.items[row, :row % 4] for row in range(len(points))]
+        excluded = [answer.items[row, : row % 4] for row in range(len(points))]
         shorter = oracle.top_k(points, n_items, excluded)
         for row in range(len(points)):
             rest = [item for item in answer.items[row, :n_items] if item not in excluded[row]]
@@ -195,7 +201,9 @@ def test_a_noisy_cluster_is_inferred_as_surely_as_said(tmp_path: Path) -> None:
     likes = log.likes(1)
     oracle = oracle_recommender(log.world, log.store, clicks_only=False)
     said, right = [], []
-    for first, (events, points) in zip(log.store.first_users, everyone(log.store, log.world.start + 10 * HOUR), strict=False):
+    for first, (events, points) in zip(
+        log.store.first_users, everyone(log.store, log.world.start + 10 * HOUR), strict=False
+    ):
         seen = look_back(log.world, points, oracle.row_of_item, clicks_only=False)
         probability = oracle.clusters(seen, oracle.beliefs(seen))
         ids = log.store.users.vocabulary.external_list(first + np.arange(events.n_users) + 1)

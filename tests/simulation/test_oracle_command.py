@@ -9,13 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner, Result
 
+from tests.simulation.logs import Log, make_log
 from xdm.cli import group
 from xdm.evaluation.splits import time_boundaries
 from xdm.schema import ConfigError
 from xdm.simulation import World
 from xdm.training.config import SplitConfig
 from xdm.training.run import boundaries
-from tests.simulation.logs import Log, make_log
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -246,3 +247,18 @@ def test_a_small_cluster_runs_out_of_items(tmp_path: Path) -> None:
 def test_impossible_settings_are_refused(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         World(**settings)
+
+
+def test_memory_does_not_grow_with_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(users_module, "CELLS_AT_ONCE", WORLD.items_per_cluster * 100)
+    peaks = []
+    for users in (400, 1600):
+        world = World(users=users)
+        world.catalogue  # noqa: B018  (made once, whatever the number of users)
+        tracemalloc.start()
+        write_world(world, tmp_path / f"log-{users}")
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    exposures = pq.read_metadata(tmp_path / "log-1600" / "exposures.parquet")
+    assert exposures.num_row_groups == 16
+    assert peaks[1] < 1.2 * peaks[0]

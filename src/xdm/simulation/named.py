@@ -12,11 +12,12 @@ from xdm.folders import MANIFEST
 from xdm.schema import ConfigError, nearest
 from xdm.simulation.world import World
 
-# A list of 50 is short of room: 120 items in a cluster, 24 of them liked, five clicks a user before the last day. Skips
-# tell which topics are left; with so many users SDM learns from clicks nearly what can be known from them.
+# A list of 50 is short of room: 120 items in a cluster, 24 of them liked, and some five clicks a user. A skipped item is
+# shown just once more, so that what was shown more than once in three days is nearly all that was skipped. With so
+# many users SDM learns from clicks nearly what can be known from them.
 REFERENCE = World(
-    users=80_000, clusters=2, topics=20, items_per_topic=6, click_liked=0.8, popularity_skew=0.7,
-    visits=2, least_exposures=4, most_exposures=8, shown_at_most=4,
+    users=60_000, days=3, clusters=2, topics=20, items_per_topic=6, click_liked=0.8, popularity_skew=0.7,
+    show_again=1.0, shown_at_most=2, visits=4, least_exposures=4, most_exposures=8,
 )  # fmt: skip
 
 # The reference world with one thing changed, each
