@@ -57,7 +57,7 @@ _SDM_TRAINING = {"batch_size": 256, "learning_rate": 1e-3, "clip_norm": 5.0}
 _SDM_CODE = {
     "model": {"name": "sdm", "cell": "gru", "layers": 1, "residual_layers": 0, "user_width": 64},
     "data": {"label_scope": "session", "n_targets": 5},
-    "objective": {"negatives": 2000, "split": 1},
+    "item_vectors": {"features": False}, "objective": {"negatives": 2000, "split": 1},
     "training": {**_SDM_TRAINING, "optimizer": "adagrad", "epochs": 10},
 }
 
@@ -65,7 +65,7 @@ _SDM_CODE = {
 def _sdm_paper(n_targets: int = 1, **model: Any) -> dict[str, Any]:
     return {
         "model": {**_SDM_PAPER_MODEL, **model}, "data": {"label_scope": "session", "n_targets": n_targets},
-        "training": {**_SDM_TRAINING, "optimizer": "adam"},
+        "item_vectors": {"features": False}, "training": {**_SDM_TRAINING, "optimizer": "adam"},
     }  # fmt: skip
 
 
@@ -89,6 +89,8 @@ def _xdm(summary: str, **objective: Any) -> tuple[dict[str, Any], str]:
 
 
 PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
+for _name in ("gru4rec", "sasrec", "comirec"):
+    PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
 
 
 def _control(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]:

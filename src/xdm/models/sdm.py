@@ -38,7 +38,9 @@ class SDMConfig(BaseModel):
     item_width: int = Field(64, ge=1, description="input width of the item id")
     feature_width: int = Field(16, ge=0, description="input width of each side feature of an item; 0 leaves them out")
     feature_widths: dict[str, NonNegativeInt] = Field({}, description="input widths of side features by name, {shop: 32} say")
-    user_width: int = Field(16, ge=0, description="input width of the user id; 0 leaves it out")
+    user_width: int = Field(
+        0, ge=0, description="input width of the user id; 0 leaves it out: few users have the clicks to learn one from"
+    )
     field_width: int = Field(4, ge=0, description="input width of each profile field; 0 leaves them out")
     field_widths: dict[str, NonNegativeInt] = Field({}, description="input widths of profile fields by name, {age: 8} say")
     user_attention: UserAttentionKind = Field(

@@ -22,6 +22,7 @@ from xdm.models.layers import linear
 from xdm.models.pooling import Pooling, SequencePooling, Sequences
 
 Fusion = Literal["subtract", "gate", "scalar", "none"]
+PUSHED_AWAY = 0.2  # how much of n is taken off at the start, before the confidence
 
 
 class UnclickedConfig(BaseModel):
@@ -31,7 +32,7 @@ class UnclickedConfig(BaseModel):
 
     enabled: bool = Field(False, description="whether the model reads the unclicked sequence")
     items: Literal["input", "output"] = Field(
-        "input", description="what an unclicked item enters as: tanh of its input embedding, or its scored vector"
+        "output", description="what an unclicked item enters as: its scored vector, or tanh of its input embedding"
     )
     pooling: Pooling = Field(
         "sum", description="sum: each item weighs sigmoid(score), evidence adds up; attention: softmax, an average"
@@ -88,6 +89,11 @@ class UnclickedExtension(nn.Module):
             self.confidence = linear(3 * d + encoder.users.width, 1 if config.fusion == "scalar" else d)
             nn.init.constant_(self.confidence.bias, config.confidence)
             self.fuse = linear(2 * d if config.fusion == "gate" else d, d)
+            if config.items == "output" and config.fusion != "gate":
+                # n then lies in the space of what is scored, where an item is most like itself: to begin with, what was
+                # skipped is pushed away a little, and training says how much. From random weights it takes many epochs.
+                with torch.no_grad():
+                    self.fuse.weight.copy_(PUSHED_AWAY * torch.eye(d))
 
     def sequences(self, batch: Batch, encoder: Encoder, vectors: Callable[[Tensor], Tensor]) -> Sequences:
         """The unclicked sequences of ``batch`` over the vectors of their items."""

@@ -54,7 +54,7 @@ class ItemVectorsConfig(_Section):
     """The vectors that are scored, V."""
 
     features: bool = Field(
-        False, description="add a vector for each side feature: rare items share what their category has learned"
+        True, description="add a vector for each side feature: rare items share what their category has learned"
     )
 
 
