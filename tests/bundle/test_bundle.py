@@ -17,10 +17,10 @@ from xdm.bundle import format as bundle_format
 from xdm.bundle.reading import load_recommender, read_manifest
 from xdm.folders import file_sha256
 from xdm.log.store import Events, Store
-from xdm.models.registry import build_model
 from xdm.retrieval.recommender import TowerRecommender
 from xdm.retrieval.types import MODEL, POPULAR, Points
 from xdm.schema import BundleError
+from xdm.training.loop import new_model
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_weights_can_be_trained_on_and_hold_the_item_vectors(trained, simulated)
 
     manifest, config = read_manifest(trained), load_config(None, trained / "config.yaml")
     catalogue = build_catalogue(Store(simulated), manifest["split"]["validation_from"])
-    model = build_model(config.model, config.unclicked, catalogue, seed=99)
+    model = new_model(config.model_copy(update={"training": config.training.model_copy(update={"seed": 99})}), catalogue)
     weights = load_file(trained / "weights.safetensors")
     model.load_state_dict(weights)
     vectors = np.load(trained / "item_vectors.npy")

@@ -20,7 +20,7 @@ DEFAULT = BehaviourRules(
 )  # fmt: skip
 OTHER = BehaviourRules(
     session_gap=90, session_max=2, long_window=100_000, long_max=2, unclicked_window=200_000, unclicked_k=0,
-    unclicked_max=5,
+    unclicked_max=5, keep_clicked=True, stream_max=3,
 )  # fmt: skip
 
 
@@ -53,7 +53,8 @@ def features(store) -> dict:
 
 def expected(logs, features, user_id, time, rules=DEFAULT):
     found = oracle.behaviours(logs.get(user_id, []), time, rules, features)
-    return {"user_id": user_id, "timestamp": time, **found}
+    stream = {"stream": [list(one) for one in found.pop("stream")]}  # JSON has no tuples
+    return {"user_id": user_id, "timestamp": time, **found, **(stream if rules.stream_max else {})}
 
 
 def ask(store, file, *options, capfd):
@@ -83,7 +84,8 @@ def test_requests_are_answered_in_their_order(store, logs, features, tmp_path, c
     assert answers == [expected(logs, features, user, time, rules) for user, time in asked]
     assert any(answer["unclicked"] for answer in answers)
     assert any(len(answer["long"]["category"]) > 1 for answer in answers)
-    assert list(answers[0]) == ["user_id", "timestamp", "short", "long", "unclicked"]
+    keys = ["user_id", "timestamp", "short", "long", "unclicked"]
+    assert list(answers[0]) == [*keys, "stream"] if rules.stream_max else keys
 
 
 def test_many_requests_go_in_blocks(store, logs, features, tmp_path, capfd, monkeypatch):

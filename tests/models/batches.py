@@ -51,7 +51,7 @@ XDM_SWITCHES: dict[str, dict[str, Any]] = {
     **{f"{pooling} with user": {"pooling": pooling, "user_query": True, "heads": 2}
        for pooling in ("sum", "attention", "self_attention")},
     **{f"sum {fusion}": {"fusion": fusion} for fusion in ("gate", "scalar", "none")},
-    "sum of output vectors": {"items": "output"},
+    **{f"{pooling} of inputs": {"items": "input", "pooling": pooling} for pooling in ("sum", "attention")},
 }  # fmt: skip
 
 

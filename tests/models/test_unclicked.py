@@ -99,7 +99,7 @@ def test_representation_and_fusion_one_item_at_a_time(switches):
         for p in range(len(batch.row)):
             b = int(batch.row[p])
             listed = batch.unclicked[batch.unclicked_of == b]
-            if switches.get("items") == "output":  # items 26 to 30 have no vector that is scored
+            if switches.get("items") != "input":  # items 26 to 30 have no vector that is scored
                 items = [model.output.weight[i] if i <= 25 else torch.zeros(8).double() for i in listed]
             else:
                 items = [torch.tanh(extension.item(encoder.items(item))) for item in listed]
@@ -150,3 +150,17 @@ def test_evidence_adds_up_in_sums_and_not_in_averages():
         for pooling, factor in (("sum", 2), ("attention", 1), ("mean", 1)):
             model = model_of(unclicked={"pooling": pooling}).eval()
             torch.testing.assert_close(model(two).unclicked, factor * model(one).unclicked)
+
+
+def test_a_new_branch_pushes_skipped_items_away_and_training_says_how_much():
+    """Before any step the skipped item itself loses most: it is nearest to its own vector."""
+    torch.manual_seed(0)
+    model = model_of(unclicked={}).eval()
+    with torch.no_grad():
+        model.output.weight.normal_()
+        one = batch_of([2], [1], [1])
+        one = replace(one, unclicked=torch.tensor([7]))
+        found = model(one)
+        lost = (found.clicked - found.query)[0, 0] @ model.item_vectors().T
+    assert int(lost.argmax()) == 7 - 1
+    assert model.unclicked.fuse.weight.requires_grad

@@ -30,10 +30,12 @@ class Answer:
     short: list[Any]
     long: dict[str, list[Any]]
     unclicked: list[Any]
+    stream: list[tuple[Any, bool]] | None  # (item, clicked); None where the rules ask for no stream
 
     def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(vars(self), ensure_ascii=False)
+        """One line of JSON; ``stream`` is in it where the rules ask for one."""
+        found = {name: value for name, value in vars(self).items() if value is not None}
+        return json.dumps(found, ensure_ascii=False)
 
 
 def read_requests(file: Path) -> Iterator[Request]:
@@ -109,7 +111,10 @@ def _answer_block(
         found |= {int(q): (one, n) for n, q in enumerate(which)}
     for q, (user_id, time) in enumerate(asked):
         if q not in found:
-            yield Answer(user_id, time, [], {name: [] for name in features.names}, [])
+            nothing: list[Any] = []
+            yield Answer(
+                user_id, time, nothing, {name: [] for name in features.names}, nothing, [] if rules.stream_max else None
+            )
             continue
         one, n = found[q]
         item_id = store.items.vocabulary.external_list
@@ -119,7 +124,11 @@ def _answer_block(
             else store.items.features[name].external(one.long_term(n, f))
             for f, name in enumerate(features.names)
         }
-        yield Answer(user_id, time, item_id(one.short_term(n)), long, item_id(one.unclicked(n)))
+        stream = None
+        if rules.stream_max:
+            shown, clicked = one.exposures(n)
+            stream = list(zip(item_id(shown), clicked.tolist(), strict=True))
+        yield Answer(user_id, time, item_id(one.short_term(n)), long, item_id(one.unclicked(n)), stream)
 
 
 def _only(events: Events, rows: np.ndarray) -> Events:
@@ -141,4 +150,8 @@ def readable(answer: Answer) -> str:
 
     lines = [f"user {answer.user_id} at {answer.timestamp}", f"  short-term session: {shown(answer.short)}"]
     lines += [f"  long-term {name}: {shown(values)}" for name, values in answer.long.items()]
-    return "\n".join([*lines, f"  unclicked: {shown(answer.unclicked)}"])
+    lines.append(f"  unclicked: {shown(answer.unclicked)}")
+    if answer.stream is not None:
+        marked = [f"{item}{' (clicked)' if clicked else ''}" for item, clicked in answer.stream]
+        lines.append(f"  stream: {shown(marked)}")
+    return "\n".join(lines)

@@ -23,17 +23,19 @@ _RULES = (
     ("--unclicked-window", "unclicked_window", 259_200, "Seconds that the unclicked sequence reaches back."),
     ("--unclicked-k", "unclicked_k", 1, "An unclicked item was shown more than this many times."),
     ("--unclicked-max", "unclicked_max", 100, "Items that the unclicked sequence holds at most."),
+    ("--keep-clicked", "keep_clicked", False, "Keep clicked items in it too: what was shown, a control."),
+    ("--stream-max", "stream_max", 0, "Exposures that the stream of clicks and skips reaches back; 0: no stream."),
 )
 
 
 def rule_options(command: F) -> F:
     """The options of `xdm.behaviours.rules.BehaviourRules`, by name."""
     for option, name, default, text in reversed(_RULES):
-        command = click.option(option, name, type=int, default=default, help=text)(command)
+        command = click.option(option, name, type=type(default), default=default, help=text)(command)
     return command
 
 
-def rules_from(values: dict[str, int]):
+def rules_from(values: dict[str, Any]):
     """`BehaviourRules` from the options' values.
 
     Raises:
