@@ -28,7 +28,7 @@ from xdm.log.store import Events, Store
 from xdm.retrieval.types import Recommender
 from xdm.schema import USER_ID, InternalError, UsageError
 from xdm.training.config import Config, load_config
-from xdm.training.rolling import Windows, _join_files, _together, roll
+from xdm.training.rolling import Windows, join_files, roll, together_of
 from xdm.training.run import Run, boundaries
 
 
@@ -210,6 +210,6 @@ def roll_untrained(task: Task, store: Store, windows: Windows, out: Path, recent
         place = out / "windows" / f"{number:05d}"
         recommender = untrained(task, store, split, recent)
         done.append(evaluate(recommender, store, split, task.ks, place, recent_window=recent, rules=_rules(task)))
-    _join_files(out, windows.count)
+    join_files(out, windows.count)
     users = len(pq.read_table(out / PER_USER_FILE, columns=[USER_ID])[USER_ID].unique())
-    write_json(out / METRICS_FILE, _together(done, windows.cuts(), windows) | {"users": users})
+    write_json(out / METRICS_FILE, together_of(done, windows.cuts(), windows) | {"users": users})

@@ -89,8 +89,8 @@ def roll(
             progress.say(
                 f"window {number + 1} of {len(cuts)}: {metrics['questions']} clicks after {cut}, {_line(metrics, ks)}"
             )
-        together = _together(done, cuts, windows)
-        _join_files(folder, len(cuts))
+        together = together_of(done, cuts, windows)
+        join_files(folder, len(cuts))
         together["users"] = len(pq.read_table(folder / PER_USER_FILE, columns=[USER_ID])[USER_ID].unique())
         write_json(folder / METRICS_FILE, together)
         for name in BASELINES:
@@ -146,7 +146,7 @@ def _line(metrics: dict[str, Any], ks: tuple[int, ...]) -> str:
     ) + ")"  # fmt: skip
 
 
-def _together(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -> dict[str, Any]:
+def together_of(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -> dict[str, Any]:
     """Averages over the questions of all windows."""
     n = sum(one["questions"] for one in done)
 
@@ -184,7 +184,7 @@ def _together(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -> 
     }  # fmt: skip
 
 
-def _join_files(folder: Path, count: int) -> None:
+def join_files(folder: Path, count: int) -> None:
     """per_user.parquet and recommendations.parquet of all windows, in the order of time; the baselines' likewise."""
     for below in ("", *(f"baselines/{name}/" for name in BASELINES)):
         for name in (PER_USER_FILE, RECOMMENDATIONS_FILE):
