@@ -6,7 +6,6 @@ import json
 import statistics
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -16,15 +15,16 @@ from xdm.cli import COMMANDS
 HEAVY = ("torch", "numba", "polars", "pyarrow", "onnxruntime", "pydantic", "numpy", "rich", "fastapi", "matplotlib")
 
 
-def seconds_of_help() -> float:
-    began = time.perf_counter()
-    ran = subprocess.run([sys.executable, "-m", "xdm", "--help"], capture_output=True, text=True, check=True)
-    assert "Commands:" in ran.stdout
-    return time.perf_counter() - began
-
-
-def test_help_answers_in_half_a_second():
-    assert statistics.median(seconds_of_help() for _ in range(3)) < 0.5
+def test_help_needs_less_than_half_a_second_of_the_processor():
+    """Processor time of the process, not time on the wall: other work on the machine must not decide."""
+    code = "import sys, time, atexit; atexit.register(lambda: print(time.process_time())); sys.argv = ['xdm', '--help']; " \
+        "import runpy; runpy.run_module('xdm', run_name='__main__')"  # fmt: skip
+    spent = []
+    for _ in range(3):
+        ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "Commands:" in ran.stdout
+        spent.append(float(ran.stdout.splitlines()[-1]))
+    assert statistics.median(spent) < 0.5
 
 
 def test_importing_the_package_and_its_command_line_imports_nothing_heavy():
