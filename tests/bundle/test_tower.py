@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.batches import BARE, SDM_SWITCHES, SIZES, XDM_SWITCHES, batch_of, model_of
+from tests.models.batches import BARE, SDM_SWITCHES, SIZES, XDM_SWITCHES, last_points, model_of
 from xdm.bundle.format import TOWER_INPUTS
 from xdm.bundle.reading import OnnxTower
 from xdm.bundle.writing import export_tower, torch_tower
@@ -26,19 +26,6 @@ SHAPES = [
 ]  # fmt: skip
 
 
-def points(lengths, long, unclicked, sizes):
-    """A batch of arrays with one point a session, the last, as recommenders ask; the first user is unknown."""
-    batch = batch_of(lengths, long, unclicked, sizes, seed=7)
-    rows = torch.arange(len(lengths))
-    user = batch.user.clone()
-    user[0] = 0
-    last = replace(
-        batch, row=rows, position=batch.short_length - 1, unclicked_row=rows, user=user, stream_row=rows,
-        stream_position=2 * batch.short_length - 1,
-    )  # fmt: skip
-    return last.map(lambda tensor: tensor.numpy())
-
-
 @pytest.mark.parametrize("name", MODELS)
 def test_the_graph_answers_as_the_model(name, tmp_path):
     sizes, settings = MODELS[name]
@@ -49,7 +36,7 @@ def test_the_graph_answers_as_the_model(name, tmp_path):
     export_tower(model, tmp_path / "tower.onnx")
     tower = OnnxTower(tmp_path / "tower.onnx", threads=1)
     for shape in SHAPES:
-        batch = points(*shape, sizes)
+        batch = last_points(*shape, sizes)
         found, wanted = tower(batch), torch_tower(model, batch)
         assert found.shape == wanted.shape == (len(shape[0]), 1, 8)
         assert found.dtype == np.float32
@@ -62,7 +49,7 @@ def test_the_graph_reads_every_input_that_the_model_reads(name, tmp_path):
     model = model_of(sizes, **settings)
     export_tower(model, tmp_path / "tower.onnx")
     tower = OnnxTower(tmp_path / "tower.onnx", threads=1)
-    batch = points([3, 4], [5, 6], [7, 8], sizes)
+    batch = last_points([3, 4], [5, 6], [7, 8], sizes)
     plain = tower(batch)
     with_unclicked = "unclicked" in settings
     changes = {
@@ -80,7 +67,7 @@ def test_the_graph_reads_every_input_that_the_model_reads(name, tmp_path):
 
 def test_exporting_leaves_the_model_as_it_was_asked_for(tmp_path):
     model = model_of(unclicked={}).train()
-    batch = points([3, 4], [5, 6], [7, 8], SIZES)
+    batch = last_points([3, 4], [5, 6], [7, 8], SIZES)
     first = torch_tower(model, batch)
     assert model.training
     assert np.array_equal(torch_tower(model, batch), first)  # no dropout although the model is in training

@@ -93,6 +93,19 @@ def batch_of(
     return batch.map(lambda array: torch.from_numpy(np.asarray(array, np.int64)))
 
 
+def last_points(lengths: list[int], long: list[int], unclicked: list[int], sizes: Sizes = SIZES) -> Batch:
+    """A batch of arrays with one point a session, the last, as recommenders ask; the first user is unknown."""
+    batch = batch_of(lengths, long, unclicked, sizes, seed=7)
+    rows = torch.arange(len(lengths))
+    user = batch.user.clone()
+    user[0] = 0
+    last = replace(
+        batch, row=rows, position=batch.short_length - 1, unclicked_row=rows, user=user, stream_row=rows,
+        stream_position=2 * batch.short_length - 1,
+    )  # fmt: skip
+    return last.map(lambda tensor: tensor.numpy())
+
+
 def stream_of(lengths: list[int], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Streams of twice as many exposures as the sessions have clicks: before each click something is skipped."""
     counts = np.array(lengths)

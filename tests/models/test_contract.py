@@ -18,6 +18,7 @@ from tests.models.batches import (
     SMALL_MODELS,
     XDM_SWITCHES,
     batch_of,
+    last_points,
     model_of,
     session,
 )
@@ -198,18 +199,6 @@ SHAPES = [
     ([1, 2, 3, 4, 5, 6, 7, 8], [0, 1, 2, 3, 4, 5, 6, 7], [9, 0, 7, 0, 5, 0, 3, 0]),
 ]  # fmt: skip
 EXPORTED = {**ENTRIES, **SESSIONS}  # SDM's and XDM's own switches: tests/bundle/test_tower.py
-
-
-def last_points(lengths, long, unclicked):
-    """A batch of arrays with one point a session, the last, as recommenders ask; the first user is unknown."""
-    batch = batch_of(lengths, long, unclicked, seed=7)
-    rows, user = torch.arange(len(lengths)), batch.user.clone()
-    user[0] = 0
-    last = replace(
-        batch, row=rows, position=batch.short_length - 1, unclicked_row=rows, user=user, stream_row=rows,
-        stream_position=2 * batch.short_length - 1,
-    )  # fmt: skip
-    return last.map(lambda tensor: tensor.numpy())
 
 
 @pytest.mark.parametrize("settings", EXPORTED.values(), ids=EXPORTED)
