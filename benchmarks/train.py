@@ -58,7 +58,10 @@ def main() -> None:
             config = load_config(model, None, settings)
             loops[name] = Loop(new_model(config, catalogue), training_rows(store, catalogue, config, until=until), config)
         lengths = np.diff(loops["xdm"].rows._lists[0])[loops["xdm"].rows._list_of]
-        print(f"{loops['sdm'].rows.n_labels:,} labels; unclicked lists of {lengths.mean():.0f} items in the mean, {catalogue.n_candidates:,} candidates")
+        print(
+            f"{loops['sdm'].rows.n_labels:,} labels; unclicked lists of {lengths.mean():.0f} items in the mean, "
+            f"{catalogue.n_candidates:,} candidates"
+        )
         spent = {name: [] for name in loops}
         order = np.random.default_rng(0).permutation(loops["sdm"].rows.n_rows)
         size = load_config("sdm").training.batch_size
