@@ -68,8 +68,17 @@ def _remove_abandoned(path: Path) -> None:
     """Remove what killed processes left beside ``path``; what a living process is filling stays."""
     for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.partial"):
         pid = leftover.name.removeprefix(f".{path.name}.").split(".")[0]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists() and leftover.is_dir():
+        if pid.isdigit() and not _alive(int(pid)) and leftover.is_dir():
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    """Whether the process runs: one that was killed and that nobody has waited for yet does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in ("Z", "X")
 
 
 def check_replaceable(path: Path | str, *, overwrite: bool, marker: str = MANIFEST) -> None:

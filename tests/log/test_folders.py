@@ -83,6 +83,19 @@ def test_leftovers_of_dead_processes_go_and_of_living_ones_stay(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, other.name, "store"])
 
 
+def test_a_killed_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    killed.kill()
+    while Path(f"/proc/{killed.pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z":
+        pass  # it stays in the table of processes, as a zombie, until its parent asks for its end
+    leftover = tmp_path / f".store.{killed.pid}.abcd.partial"
+    leftover.mkdir()
+    with new_folder(tmp_path / "store"):
+        pass
+    assert not leftover.exists()
+    killed.wait()
+
+
 def test_json_is_replaced_whole_and_has_no_nan(tmp_path: Path) -> None:
     path = tmp_path / "a.json"
     write_json(path, {"ü": 1})
