@@ -22,6 +22,7 @@ from xdm.training.config import load_config
 from xdm.training.loop import Loop, new_model, set_threads, training_rows
 
 DAY = 86_400
+LONG = 90  # items; the cut is at 100
 
 
 def write_log(folder: Path, users: int, items: int, seed: int = 1) -> Path:
@@ -57,13 +58,15 @@ def main() -> None:
             model, *settings = name.split(",")
             config = load_config(model, None, settings)
             loops[name] = Loop(new_model(config, catalogue), training_rows(store, catalogue, config, until=until), config)
-        lengths = np.diff(loops["xdm"].rows._lists[0])[loops["xdm"].rows._list_of]
+        rows = loops["xdm"].rows
+        lengths = np.diff(rows._lists[0])[rows._list_of]
+        full = np.flatnonzero(lengths[rows._first[:-1]] >= LONG)  # sessions whose lists are as long as they get
         print(
-            f"{loops['sdm'].rows.n_labels:,} labels; unclicked lists of {lengths.mean():.0f} items in the mean, "
-            f"{catalogue.n_candidates:,} candidates"
+            f"{len(full):,} of {rows.n_rows:,} sessions, with unclicked lists of "
+            f"{lengths[rows._first[full]].mean():.0f} items in the mean; {catalogue.n_candidates:,} candidates"
         )
         spent = {name: [] for name in loops}
-        order = np.random.default_rng(0).permutation(loops["sdm"].rows.n_rows)
+        order = np.random.default_rng(0).permutation(full)
         size = load_config("sdm").training.batch_size
         for step in range(arguments.steps):
             begin = step * size % (len(order) - size)
