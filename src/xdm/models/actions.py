@@ -7,7 +7,7 @@ holds what came strictly before the label's second.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -22,6 +22,8 @@ ACTIONS = 2  # 1 skipped, 2 clicked; 0 is padding
 
 class ActionSDMConfig(SDMConfig):
     """SDM's settings; the sequence is the stream of exposures, so ``behaviours.stream_max`` must be set."""
+
+    reads_stream: ClassVar[bool] = True
 
     name: Literal["sdm_actions"] = "sdm_actions"  # type: ignore[assignment]
 

@@ -83,34 +83,28 @@ for _name, (_settings, _summary) in {
     PRESETS[_name], PRESET_SUMMARIES[_name] = _settings, _summary
 
 
-def _xdm(summary: str, **objective: Any) -> tuple[dict[str, Any], str]:
-    settings: dict[str, Any] = {"model": {"name": "sdm"}, "unclicked": {"enabled": True}}
-    return settings | ({"objective": objective} if objective else {}), summary
+def _xdm(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    return {"model": {"name": "sdm"}, "unclicked": {"enabled": True}, **settings}, summary
 
 
 PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
 for _name in ("gru4rec", "sasrec", "comirec"):
     PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
 
-
-def _control(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    return {"model": {"name": "sdm"}, "unclicked": {"enabled": True}, **settings}, summary
-
-
 # XDM and the variants of its paper, by the paper's names; then the controls that stand in every table of results.
 for _name, (_settings, _summary) in {
     "xdm": _xdm("XDM (DASFAA 2022): SDM with the unclicked sequence, symmetric triplet and confidence fusion"),
-    "xdm-no-sym": _xdm("XDM w/o sym: the ordinary triplet, with the label as its only anchor", metric="asymmetric"),
-    "xdm-no-metric": _xdm("XDM w/o metric: the fusion without a metric loss", metric="none"),
-    "xdm-unclk-lab": _xdm("XDM (unclk&lab): the pair loss that pushes n from the label", metric="unclicked_label"),
-    "xdm-lab-clk": _xdm("XDM (lab&clk): the pair loss that pulls h to the label", metric="label_clicked"),
-    "xdm-unclk-clk": _xdm("XDM (unclk&clk): the pair loss that pushes n from h", metric="unclicked_clicked"),
-    "xdm-shuffled": _control(
+    "xdm-no-sym": _xdm("XDM w/o sym: the ordinary triplet, with the label as its only anchor", objective={"metric": "asymmetric"}),
+    "xdm-no-metric": _xdm("XDM w/o metric: the fusion without a metric loss", objective={"metric": "none"}),
+    "xdm-unclk-lab": _xdm("XDM (unclk&lab): the pair loss that pushes n from the label", objective={"metric": "unclicked_label"}),
+    "xdm-lab-clk": _xdm("XDM (lab&clk): the pair loss that pulls h to the label", objective={"metric": "label_clicked"}),
+    "xdm-unclk-clk": _xdm("XDM (unclk&clk): the pair loss that pushes n from h", objective={"metric": "unclicked_clicked"}),
+    "xdm-shuffled": _xdm(
         "control: XDM with another user's unclicked sequences", data={"unclicked_source": "shuffled"}
     ),
-    "xdm-random": _control("control: XDM with random items for unclicked ones", data={"unclicked_source": "random"}),
-    "xdm-shown": _control("control: XDM told what was shown, clicked or not", behaviours={"keep_clicked": True}),
-    "xdm-live": _control("control: XDM told what is clicked by anyone now", data={"unclicked_source": "live"}),
+    "xdm-random": _xdm("control: XDM with random items for unclicked ones", data={"unclicked_source": "random"}),
+    "xdm-shown": _xdm("control: XDM told what was shown, clicked or not", behaviours={"keep_clicked": True}),
+    "xdm-live": _xdm("control: XDM told what is clicked by anyone now", data={"unclicked_source": "live"}),
     "sdm-ntr": (
         {"model": {"name": "sdm"}, "objective": {"not_to_recommend": 0.1}},
         "SDM with the not-to-recommend loss (RecSys 2023) over unclicked items",
@@ -179,9 +173,11 @@ class RetrievalModel(nn.Module):
 
     def item_vectors(self) -> Tensor:
         """``[n_candidates, d]``; row i belongs to index i + 1."""
-        if not len(self.output_features):
-            return self.scored.weight[1 : self.sizes.n_candidates + 1]
-        return self.vectors(torch.arange(1, self.sizes.n_candidates + 1, device=self.scored.weight.device))
+        rows = slice(1, self.sizes.n_candidates + 1)
+        vectors = self.scored.weight[rows]
+        for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
+            vectors = vectors + table(codes[rows])
+        return vectors
 
 
 def scored_table(rows: int, width: int) -> nn.Embedding:

@@ -142,8 +142,9 @@ class Config(_Section):
 
     @model_validator(mode="after")
     def _behaviours_for_their_reader(self) -> Config:
-        if self.model.name == "sdm_actions" and not self.behaviours.stream_max:  # type: ignore[attr-defined]
-            raise ValueError("model sdm_actions reads the stream of exposures; set behaviours.stream_max, to 50 say")
+        if getattr(self.model, "reads_stream", False) and not self.behaviours.stream_max:
+            name = self.model.name  # type: ignore[attr-defined]
+            raise ValueError(f"model {name} reads the stream of exposures; set behaviours.stream_max, to 50 say")
         length = getattr(self.model, "length", None)
         if length is not None and length < self.behaviours.session_max:
             raise ValueError(

@@ -44,8 +44,10 @@ def losses(
     labels, label_vectors = targets[:, 0], target_vectors[:, 0]  # [P], [P, d]
     query = readout(queries.query, label_vectors)
     n = model.sizes.n_candidates
-    if config.name == "softmax" or 2 * config.negatives >= n:
-        softmax = full_softmax(query, targets, model.item_vectors())
+    full = config.name == "softmax" or 2 * config.negatives >= n
+    scored = model.item_vectors() if full or config.not_to_recommend else None  # [n, d]
+    if full and scored is not None:
+        softmax = full_softmax(query, targets, scored)
     else:
         softmax = split_softmax(model, query, targets, target_vectors, config, rng)
     metric, rejection = torch.zeros(()), torch.zeros(())
@@ -54,9 +56,9 @@ def losses(
         metric = triplet(
             clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric, config.distance
         )
-    if config.not_to_recommend:
+    if config.not_to_recommend and scored is not None:
         point, item = unclicked_pairs(batch, labels, n)
-        rejection = not_to_recommend(query, point, model.vectors(item), model.item_vectors())
+        rejection = not_to_recommend(query, point, scored[item - 1], scored)
     total = softmax + config.metric_weight * metric + config.not_to_recommend * rejection
     return Losses(total, softmax, metric, rejection)
 
