@@ -57,7 +57,7 @@ def test_a_model_trained_on_the_log_cut_off_is_the_very_model_of_the_window(simu
     cut, config = WINDOWS.start, load_config(name, None, FAST)
     found = []
     for store in (Store(simulated), truncated(simulated, cut, tmp_path / "past")):
-        model, catalogue = _train(store, config, WINDOWS, cut, None, Progress(quiet=True))
+        model, catalogue, _ = _train(store, config, WINDOWS, cut, None, Progress(quiet=True))
         figures = evaluate(
             recommender_of(model, catalogue, config), Store(simulated), Split(EACH_CLICK, cut, cut + WINDOWS.horizon),
             ks=(5, 20), baselines=False,
@@ -72,7 +72,7 @@ def test_a_model_trained_on_the_log_cut_off_is_the_very_model_of_the_window(simu
 def test_each_window_is_judged_by_the_model_of_its_own_cut(simulated, rolled):
     config = load_config("sdm", None, FAST)
     for number, cut in enumerate(WINDOWS.cuts()):
-        model, catalogue = _train(Store(simulated), config, WINDOWS, cut, None, Progress(quiet=True))
+        model, catalogue, _ = _train(Store(simulated), config, WINDOWS, cut, None, Progress(quiet=True))
         wanted = evaluate(recommender_of(model, catalogue, config), Store(simulated),
                           Split(EACH_CLICK, cut, cut + WINDOWS.horizon), ks=(5, 20), recent_window=4 * HOUR)  # fmt: skip
         assert json.loads((rolled / "windows" / f"{number:05d}" / "metrics.json").read_text()) == wanted
@@ -168,9 +168,9 @@ def test_a_warm_window_learns_from_recent_labels_only(simulated, monkeypatch):
     config = load_config("sdm", None, FAST)
     windows = Windows(START + 3 * DAY, DAY, 2, HOUR, warm_epochs=1, warm_history=DAY)
     store, quiet = Store(simulated), Progress(quiet=True)
-    cold = _train(store, config, windows, windows.cuts()[0], None, quiet)
+    *cold, _ = _train(store, config, windows, windows.cuts()[0], None, quiet)
     before = {name: weight.clone() for name, weight in cold[0].state_dict().items()}
-    warm, _ = _train(store, config, windows, windows.cuts()[1], cold, quiet)
+    warm, _, _ = _train(store, config, windows, windows.cuts()[1], tuple(cold), quiet)
     assert asked == [0, windows.cuts()[1] - DAY]
     assert all(torch.equal(cold[0].state_dict()[name], weight) for name, weight in before.items())  # left as it was
     assert not torch.equal(warm.state_dict()["encoder.fusion.gate.weight"], before["encoder.fusion.gate.weight"])

@@ -12,6 +12,8 @@ from xdm.behaviours.rules import BehaviourRules
 from xdm.log.store import Events, Feature
 from xdm.schema import ITEM_ID, InternalError
 
+Lists = tuple[np.ndarray, np.ndarray]  # offsets int64 [L + 1], values int32: L lists, flat
+
 
 @dataclass(frozen=True)
 class FeatureTable:
@@ -141,6 +143,14 @@ def join_lists(lists: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarr
     ends = np.cumsum([0] + [offsets[-1] for offsets, _ in lists])
     offsets = [np.zeros(1, np.int64)] + [one[1:] + end for (one, _), end in zip(lists, ends[:-1], strict=True)]
     return np.concatenate(offsets), np.concatenate([values for _, values in lists])
+
+
+def distinct_lists(group: np.ndarray, values: np.ndarray, groups: int) -> Lists:
+    """The distinct ``values`` int ``[N]`` of each of ``groups`` groups, rising; ``group`` int64 ``[N]`` says whose each is."""
+    width = int(values.max(initial=0)) + 1
+    distinct = np.unique(group * width + values)
+    offsets = np.searchsorted(distinct, np.arange(groups + 1, dtype=np.int64) * width)
+    return offsets.astype(np.int64), (distinct % width).astype(np.int32)
 
 
 def take_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

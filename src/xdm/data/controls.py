@@ -10,12 +10,12 @@ from typing import Literal
 
 import numpy as np
 
+from xdm.behaviours.points import Lists
 from xdm.data.catalogue import Catalogue
 from xdm.log.store import Store
 from xdm.schema import HOUR, InternalError
 
 UnclickedSource = Literal["own", "shuffled", "random", "live"]
-Lists = tuple[np.ndarray, np.ndarray]  # offsets int64 [L + 1], values int32: L lists, flat
 
 LIVE_WINDOW = 4 * HOUR
 LIVE_STEP = 600  # seconds between two states of the live list

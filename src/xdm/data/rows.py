@@ -7,11 +7,11 @@ from typing import Literal
 
 import numpy as np
 
-from xdm.behaviours.points import Behaviours, FeatureTable, behaviours, concatenate, join_lists
+from xdm.behaviours.points import Behaviours, FeatureTable, Lists, behaviours, concatenate, join_lists
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.batches import Batch, flat_lists, long_lists, short_lists, streams
 from xdm.data.catalogue import Catalogue
-from xdm.data.controls import Control, Lists
+from xdm.data.controls import Control
 from xdm.data.labels import Labels, labels_of, next_items, own_sessions
 from xdm.data.profiles import profile_codes
 from xdm.log.store import Events, Store

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xdm.behaviours.points import FeatureTable, behaviours
+from xdm.behaviours.points import FeatureTable, Lists, behaviours, distinct_lists
 from xdm.behaviours.rules import BehaviourRules
 from xdm.log.store import Events, Feature, Store
 from xdm.schema import PADDING
 
 CATEGORY = "category"
-Lists = tuple[np.ndarray, np.ndarray]  # offsets int64 [Q + 1] and values int32, distinct and rising within a list
 
 
 @dataclass(frozen=True)
@@ -52,11 +51,11 @@ class SkipFinder:
         first, last = (int(row[0]), int(row[-1]) + 1) if len(row) else (0, 0)
         found = behaviours(_of_users(events, first, last), row - first, time, self._features, self.rules)
         question = np.repeat(np.arange(len(row), dtype=np.int64), np.diff(found.unclicked_offsets))
-        items = _sets(question, found.unclicked_values, len(row))
+        items = distinct_lists(question, found.unclicked_values, len(row))
         if self.category is None:
             return Skips(items, None)
         codes = self.category.codes[found.unclicked_values]
-        return Skips(items, _sets(question[codes != PADDING], codes[codes != PADDING], len(row)))
+        return Skips(items, distinct_lists(question[codes != PADDING], codes[codes != PADDING], len(row)))
 
 
 def category_of(store: Store) -> Feature | None:
@@ -76,14 +75,6 @@ def _of_users(events: Events, first: int, last: int) -> Events:
         np.array(events.item[span]), np.array(events.time[span]), np.array(events.clicked[span]),
         np.array(events.session[span]), events.offsets[first : last + 1] - span.start,
     )  # fmt: skip
-
-
-def _sets(question: np.ndarray, values: np.ndarray, n_questions: int) -> Lists:
-    """The distinct ``values`` of each question, rising."""
-    width = int(values.max(initial=0)) + 1
-    distinct = np.unique(question * width + values)
-    offsets = np.searchsorted(distinct, np.arange(n_questions + 1, dtype=np.int64) * width)
-    return offsets.astype(np.int64), (distinct % width).astype(np.int32)
 
 
 def _take(lists: Lists, first: int, until: int) -> Lists:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xdm.behaviours.points import distinct_lists
 from xdm.log.store import Events, Store
 from xdm.schema import DAY, HOUR, ITEM_DTYPE, TIME_DTYPE, TIME_LIMIT, InternalError, UsageError
 
@@ -137,10 +138,7 @@ def _clicks_between(events: Events, first: int, until: int) -> tuple[np.ndarray,
 
 def _with_truth_sets(asked: np.ndarray, asked_at: np.ndarray, row: np.ndarray, item: np.ndarray) -> Questions:
     """Questions of the users ``asked`` (rising) whose truth is the set of their items among ``(row, item)``."""
-    width = int(item.max(initial=0)) + 1
-    distinct = np.unique(row * width + item)
-    offsets = np.searchsorted(distinct // width, np.append(asked, np.iinfo(np.int64).max)).astype(np.int64)
-    return Questions(asked, asked_at, offsets, (distinct % width).astype(ITEM_DTYPE))
+    return Questions(asked, asked_at, *distinct_lists(np.searchsorted(asked, row), item, len(asked)))
 
 
 def time_boundaries(store: Store, validation: float = 0.1, test: float = 0.1) -> tuple[int, int, int]:

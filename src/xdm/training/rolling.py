@@ -13,7 +13,7 @@ import torch
 from xdm.behaviours.rules import BehaviourRules
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
-from xdm.data.controls import control_of
+from xdm.data.controls import Control
 from xdm.data.labels import labels_of
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import RULES, evaluate
@@ -77,9 +77,8 @@ def roll(
     done: list[dict[str, Any]] = []
     with new_folder(out, overwrite=overwrite, marker=METRICS_FILE) as folder:
         for number, cut in enumerate(cuts):
-            model, catalogue = _train(store, config, windows, cut, warm, progress)
+            model, catalogue, control = _train(store, config, windows, cut, warm, progress)
             warm = (model, catalogue) if windows.warm_epochs else None
-            control = control_of(config.data.unclicked_source, store, catalogue, cut)
             place = folder / "windows" / f"{number:05d}"
             metrics = evaluate(
                 recommender_of(model, catalogue, config, control), store, Split(EACH_CLICK, cut, cut + windows.horizon), ks,
@@ -106,7 +105,7 @@ def _clicks(store: Store, first: int, until: int) -> int:
 
 def _train(
     store: Store, config: Config, windows: Windows, cut: int, warm: tuple[RetrievalModel, Catalogue] | None, progress: Progress
-) -> tuple[RetrievalModel, Catalogue]:  # fmt: skip
+) -> tuple[RetrievalModel, Catalogue, Control | None]:  # fmt: skip
     catalogue = build_catalogue(store, cut, config.data.min_clicks)
     since = cut - windows.warm_history if warm is not None and windows.warm_history else 0
     rows = training_rows(store, catalogue, config, until=cut, first=since)
@@ -118,7 +117,7 @@ def _train(
     with progress.bar(f"training up to {cut}", epochs * loop.batches_an_epoch, unit="steps") as bar:
         for _ in range(epochs):
             loop.run_epoch(lambda record: bar.advance(f"loss {record['loss']:.3f}"))
-    return model, catalogue
+    return model, catalogue, rows.control
 
 
 def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catalogue: Catalogue) -> None:
