@@ -14,7 +14,7 @@ from xdm.bundle import reading
 from xdm.cli.compare import compare
 from xdm.cli.evaluate import choose_split, evaluate
 from xdm.evaluation.splits import Split
-from xdm.schema import BundleError, UsageError
+from xdm.schema import BundleError, ConfigError, UsageError
 
 OWN_SPLIT = {"protocol": "time", "validation_from": CUT_OFF - 20, "test_from": CUT_OFF, "until": UNTIL}
 
@@ -51,6 +51,18 @@ def test_table_files_and_comparison(store, tmp_path):
     table = run(compare, out / "baselines" / "popularity", out, "--metric", "recall@5", "--resamples", 200)
     assert f"{found['difference']:+.4f}" in table.output
     assert f"{found['p_holm']:.4f}" in table.output
+
+
+def test_the_baselines_that_are_named_stand_beside_it(store, tmp_path):
+    named = ("--baseline", "ease", "--baseline", "itemknn", "--baseline", "ease")
+    result = run(evaluate, "bundle", store, "--k", 5, "--out", tmp_path / "out", *named)
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert list(metrics["baselines"]) == ["ease", "itemknn"]
+    row = next(cells(line) for line in result.output.splitlines() if "recall@5" in line)
+    beside = [metrics, *metrics["baselines"].values()]
+    assert row == ["recall@5", *(f"{values['recall@5']:.4f}" for values in beside)]
+    with pytest.raises(ConfigError, match=r"there is no baseline 'eases'\. Did you mean 'ease'\?"):
+        run(evaluate, "bundle", store, "--baseline", "eases")
 
 
 def cells(line):

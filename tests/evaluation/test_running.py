@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from tests.evaluation.stores import LastSeenFirst, make_store, oracle
 from tests.evaluation.test_metrics import naive
 from xdm.evaluation import records
-from xdm.evaluation.baselines import Popularity, RecentPopularity, count_clicks
 from xdm.evaluation.metrics import METRICS
+from xdm.evaluation.popularity import Popularity, RecentPopularity, count_clicks
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split
 from xdm.retrieval.types import Points, TopK
@@ -113,7 +113,7 @@ def test_files_equal_a_walk_over_the_log(tmp_path, protocol, nth_last, exclude_s
 def test_known_users_reach_the_model_by_its_own_index(tmp_path):
     rows = random_rows(1)
     model = small_model(False)
-    evaluate(model, make_store(tmp_path, rows), Split("time", CUT_OFF, UNTIL), KS, baselines=False)
+    evaluate(model, make_store(tmp_path, rows), Split("time", CUT_OFF, UNTIL), KS, baselines=())
     asked = {user for user, *_, clicked in rows if clicked}
     assert sorted(set(model.asked_users)) == sorted({model.users.index(user) for user in asked})
     assert {0, 1, 2, 3, 4} == set(model.asked_users)
@@ -181,7 +181,7 @@ def test_what_comes_after_the_cut_off_changes_no_list(tmp_path_factory, seed, fu
     for later in (random_rows(seed), random_rows(future)):
         folder = tmp_path_factory.mktemp("log")
         store = make_store(folder / "store", past + asked + [row for row in later if row[2] > CUT_OFF])
-        evaluate(small_model(False), store, split, (9,), folder / "out", baselines=False)
+        evaluate(small_model(False), store, split, (9,), folder / "out", baselines=())
         rows = pq.read_table(folder / "out" / "recommendations.parquet").to_pylist()
         rows = sorted((row["user_id"], row["rank"], row["item_id"]) for row in rows if row["user_id"] in ("u0", "u1", "u2"))
         found.append((rows, baseline_lists(store, split)))
@@ -258,7 +258,7 @@ def test_refuses_what_cannot_be_judged(tmp_path):
 def test_overwrite_replaces_earlier_results(tmp_path):
     store, model = make_store(tmp_path / "store", random_rows(2)), small_model(False)
     evaluate(model, store, Split("time", CUT_OFF, UNTIL), KS, tmp_path / "out")
-    evaluate(model, store, Split("time", CUT_OFF, UNTIL), (1,), tmp_path / "out", overwrite=True, baselines=False)
+    evaluate(model, store, Split("time", CUT_OFF, UNTIL), (1,), tmp_path / "out", overwrite=True, baselines=())
     assert "hr@1" in json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert not (tmp_path / "out" / "baselines").exists()
 

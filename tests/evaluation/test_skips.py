@@ -114,7 +114,7 @@ def test_the_models_own_rules_do_not_count(tmp_path):
     for model in (LastSeenFirst, OwnRules):
         own = model([f"i{n}" for n in range(14)], ["u1"])
         store = make_store(tmp_path / model.__name__, rows)
-        found.append(evaluate(own, store, Split("time", CUT_OFF, UNTIL), KS, baselines=False, rules=RULES))
+        found.append(evaluate(own, store, Split("time", CUT_OFF, UNTIL), KS, baselines=(), rules=RULES))
     assert found[0] == found[1]
 
 

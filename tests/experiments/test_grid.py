@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdm.experiments.file import NAME, read_file
-from xdm.experiments.grid import Choices, Range, expand, flat, variants_of
+from xdm.experiments.grid import Choices, Range, divide, expand, flat, untrained_settings, variants_of
+from xdm.experiments.running import checked_config
 from xdm.schema import ConfigError
 from xdm.training.config import load_config
 
@@ -84,6 +85,30 @@ def test_untrained_variants_keep_the_split_alone():
     assert (variant.trained, variant.assignments) == (False, {"split.test": 0.2})
     with pytest.raises(ConfigError, match=r"takes no settings, but has data\.min_clicks"):
         expand("p", {"model": "recent_popularity", "data": {"min_clicks": 2}})
+
+
+def test_a_baseline_has_its_own_settings_and_no_others():
+    found = expand("e", {"model": "ease", "baseline": {"l2": [100, 300.0], "max_items": 5}}, {"split.test": 0.2})
+    assert [variant.name for variant in found] == ["e-l2=100", "e-l2=300.0"]
+    assert [divide(variant.words()) for variant in found] == [
+        ({"l2": l2, "max_items": 5}, ["split.test=0.2"]) for l2 in (100, 300.0)
+    ]
+    assert [untrained_settings("ease", variant.words()) for variant in found] == [
+        {"l2": l2, "max_items": 5} for l2 in (100.0, 300.0)
+    ]
+    assert untrained_settings("popularity", []) is None
+    assert untrained_settings("oracle", []) is None
+    (plain,) = expand("k", {"model": "itemknn"})
+    assert (plain.trained, plain.assignments) == (False, {})
+    for entry, message in (
+        ({"model": "ease", "training.epochs": 2}, r"takes settings below baseline alone, but has training\.epochs"),
+        ({"model": "popularity", "baseline.l2": 2}, r"takes no settings, but has baseline\.l2"),
+        ({"model": "ease", "baseline.l2": {"low": 1, "high": 2}}, "only what is trained is searched"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            expand("e", entry)
+    with pytest.raises(ConfigError, match=r"variants\.e: baseline\.l3: ease has no such setting"):
+        checked_config(expand("e", {"model": "ease", "baseline.l3": 2})[0])
 
 
 def test_the_example_of_the_repository_is_a_file_of_this_version():

@@ -124,6 +124,22 @@ def test_a_rolling_run_is_what_roll_gives(simulated, tmp_path):
             assert held[name] == value
 
 
+@pytest.mark.parametrize("protocol", [TimeProtocol(), ROLLING], ids=["time", "rolling"])
+def test_a_baseline_with_settings_is_judged_with_them(simulated, tmp_path, protocol):
+    split_words = task_of(simulated, tmp_path, model="ease").words
+    hashes = set()
+    for l2 in (1.0, 400.0):
+        task = task_of(simulated, tmp_path, protocol, "ease", words=(*split_words, f"baseline.l2={l2}"))
+        found = run(task, _folder(tmp_path / f"{l2}"))
+        assert found["config"] == {"l2": l2, "max_items": 10_000}
+        hashes.add(found["config_hash"])
+    weak, strong = (json.loads((tmp_path / f"{l2}/results/metrics.json").read_text()) for l2 in (1.0, 400.0))
+    assert weak["ndcg@10"] != strong["ndcg@10"]
+    assert len(hashes) == 2
+    run(task_of(simulated, tmp_path, protocol, "popularity"), _folder(tmp_path / "popularity"))
+    assert json.loads((tmp_path / "popularity/results/metrics.json").read_text())["ndcg@10"] < strong["ndcg@10"]
+
+
 @pytest.mark.parametrize(
     ("validation", "message"),
     [

@@ -56,7 +56,7 @@ def test_a_run_is_what_train_and_evaluate_give(grid, simulated, tmp_path):
     facts = Run(store, config, tmp_path / "bundle").train()
     split = Split("time", facts["split"]["test_from"], facts["split"]["until"])
     recommender = load_recommender(tmp_path / "bundle", threads=1)
-    wanted = evaluate(recommender, store, split, (5, 10), tmp_path / "results", baselines=False)
+    wanted = evaluate(recommender, store, split, (5, 10), tmp_path / "results", baselines=())
     held = json.loads((grid.out / "runs/log/sdm/seed-2/results/metrics.json").read_text())
     assert held == wanted
     assert per_user(grid.out, "sdm", "seed-2") == pq.read_table(tmp_path / "results" / "per_user.parquet").to_pylist()

@@ -60,7 +60,7 @@ def test_a_model_trained_on_the_log_cut_off_is_the_very_model_of_the_window(simu
         model, catalogue, _ = _train(store, config, WINDOWS, cut, None, Progress(quiet=True))
         figures = evaluate(
             recommender_of(model, catalogue, config), Store(simulated), Split(EACH_CLICK, cut, cut + WINDOWS.horizon),
-            ks=(5, 20), baselines=False,
+            ks=(5, 20), baselines=(),
         )  # fmt: skip
         found.append((model.state_dict(), figures))
     (weights, figures), (past_weights, past_figures) = found

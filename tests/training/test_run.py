@@ -194,7 +194,7 @@ def test_validation_is_what_evaluate_says_of_the_bundle(trained, simulated):
     manifest = json.loads((trained / "manifest.json").read_text())
     part = manifest["split"]
     split = Split("time", part["validation_from"], part["test_from"])
-    found = evaluate(load_recommender(trained, threads=1), Store(simulated), split, ks=(50,), baselines=False)
+    found = evaluate(load_recommender(trained, threads=1), Store(simulated), split, ks=(50,), baselines=())
     best = json.loads((trained / "metrics.json").read_text())["validation"][manifest["best_epoch"] - 1]
     assert found["recall@50"] == pytest.approx(best["recall@50"], abs=0.002)
     assert found["recall@50"] == pytest.approx(manifest["recall@50"], abs=0.002)

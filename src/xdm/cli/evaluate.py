@@ -1,4 +1,4 @@
-"""`xdm evaluate`: a bundle judged on a store over the full catalogue, with both baselines beside it."""
+"""`xdm evaluate`: a bundle judged on a store over the full catalogue, with baselines beside it."""
 
 from __future__ import annotations
 
@@ -28,6 +28,8 @@ PROTOCOLS = ("time", "each-click", "last-click", "sdm")
 @click.option("--cut-off", help="Where the clicks asked for begin: seconds, ISO time (UTC) or 1d before the log's end.")
 @click.option("--until", help="Where they end (not included), written likewise.")
 @click.option("--exclude-seen", is_flag=True, help="Never recommend what the user clicked before.")
+@click.option("--baseline", "baselines", multiple=True, default=("popularity", "recent_popularity"), show_default=True,
+              help="Judged beside it; may be given several times. Also: itemknn, ease.")  # fmt: skip
 @click.option("--recent-window", default="1d", show_default=True, help="Window of the recent-popularity baseline.")
 @click.option("--unclicked-k", default=1, show_default=True, type=click.IntRange(0),
               help="What skipped@K calls unclicked: shown more than this many times in three days, never clicked there.")  # fmt: skip
@@ -43,6 +45,7 @@ def evaluate(
     cut_off: str | None,
     until: str | None,
     exclude_seen: bool,
+    baselines: tuple[str, ...],
     recent_window: str,
     unclicked_k: int,
     overwrite: bool,
@@ -54,6 +57,7 @@ def evaluate(
     xdm evaluate bundle store
     xdm evaluate bundle store --out results --k 10 --k 50
     xdm evaluate bundle store --cut-off 6h --protocol each-click
+    xdm evaluate bundle store --baseline popularity --baseline ease
     """
     from xdm.behaviours.rules import BehaviourRules
     from xdm.bundle.reading import load_recommender
@@ -67,7 +71,7 @@ def evaluate(
     split = choose_split(bundle, recommender.manifest, opened.time_range[1] + 1, part, protocol, cut_off, until)
     with Progress().bar("judging", 0, unit="questions") as bar:
         metrics = running.evaluate(
-            recommender, opened, split, ks, out,
+            recommender, opened, split, ks, out, tuple(dict.fromkeys(baselines)),
             exclude_seen=exclude_seen, progress=bar.reach, recent_window=window, overwrite=overwrite,
             rules=BehaviourRules(unclicked_k=unclicked_k),
         )  # fmt: skip

@@ -1,100 +1,78 @@
-"""The two baselines beside every model: what is popular, and what is popular now."""
+"""What is judged without training: the baselines by name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from pydantic import BaseModel, ValidationError
 
-from xdm.evaluation.splits import LAST_CLICK, Split, known_before
+from xdm.evaluation.ease import EASE, EASEConfig
+from xdm.evaluation.neighbours import ItemKNN, ItemKNNConfig
+from xdm.evaluation.popularity import ClickCounts, Popularity, RecentPopularity
+from xdm.evaluation.splits import Split
 from xdm.log.store import Store
-from xdm.retrieval.types import MODEL, Points, TopK
-from xdm.schema import DAY, ITEM_DTYPE, PADDING, SCORE_DTYPE
-from xdm.vocabulary import Vocabulary
+from xdm.retrieval.types import Recommender
+from xdm.schema import ConfigError, nearest
 
 
 @dataclass(frozen=True)
-class ClickCounts:
-    """What may be counted without knowing an answer of the split, by store item index, int64 ``[N + 1]`` each:
-    ``clicks``, ``recent`` (clicks in the window before the cut-off) and ``last_click`` (seconds, -1 for none)."""
+class Baseline:
+    """A recommender that only counts. One with settings takes ``(store, counts, split, settings)``, else ``(store, counts)``."""
 
-    clicks: np.ndarray
-    recent: np.ndarray
-    last_click: np.ndarray
+    summary: str
+    recommender: Any
+    paper: str = ""
+    config: type[BaseModel] | None = None
 
 
-def count_clicks(store: Store, split: Split, window: int = DAY) -> ClickCounts:
-    """Count the clicks of ``store`` strictly before the cut-off of ``split`` (`known_before`); ``window`` in seconds.
+BASELINES = {
+    "popularity": Baseline("what was clicked most before the cut-off", Popularity),
+    "recent_popularity": Baseline("what was clicked most in the window before the cut-off", RecentPopularity),
+    "itemknn": Baseline(
+        "ItemKNN (TOIS 2004): items that share users with the clicked ones, by cosine", ItemKNN,
+        "https://doi.org/10.1145/963770.963776", ItemKNNConfig,
+    ),
+    "ease": Baseline(
+        "EASE (WWW 2019): items from items by a linear model in closed form", EASE, "https://arxiv.org/abs/1905.03375", EASEConfig
+    ),
+}  # fmt: skip
+BESIDE_EVERY_MODEL = ("popularity", "recent_popularity")
 
-    Under ``last-click``, which has no cut-off for all users, the window ends with the split.
+
+def baseline_config(name: str, settings: Mapping[str, Any]) -> BaseModel | None:
+    """The typed settings of the baseline ``name``, or None for one that has none.
+
+    Raises:
+        ConfigError: there is no such baseline, an unknown setting, or a value of the wrong kind.
     """
-    size = len(store.items) + 1
-    clicks, recent = np.zeros(size, np.int64), np.zeros(size, np.int64)
-    last_click = np.full(size, -1, np.int64)
-    end = split.until if split.protocol == LAST_CLICK else split.cut_off
-    for _, events in store.parts():
-        counted = known_before(events, split) & events.clicked
-        item, time = events.item[counted], events.time[counted]
-        clicks += np.bincount(item, minlength=size)
-        recent += np.bincount(item[time >= end - window], minlength=size)
-        np.maximum.at(last_click, item, time)
-    return ClickCounts(clicks, recent, last_click)
+    if name not in BASELINES:
+        raise ConfigError(f"there is no baseline '{name}'.{nearest(name, BASELINES)} Baselines: {', '.join(BASELINES)}")
+    kind = BASELINES[name].config
+    known = {} if kind is None else kind.model_fields
+    for key in settings:
+        if key not in known:
+            has = f"It has: {', '.join(known)}" if known else "It has none"
+            raise ConfigError(f"baseline.{key}: {name} has no such setting.{nearest(key, known)} {has}")
+    if kind is None:
+        return None
+    try:
+        return kind.model_validate(dict(settings))
+    except ValidationError as error:
+        faults = "; ".join(f"baseline.{e['loc'][0]}: {e['msg']}, not {e['input']!r}" for e in error.errors())
+        raise ConfigError(f"{name}: {faults}") from None
 
 
-class Popularity:
-    """A `Recommender` that gives everyone the items with the most clicks before the cut-off; scores are the counts.
+def baseline(
+    name: str, store: Store, split: Split, counts: ClickCounts, settings: Mapping[str, Any] | None = None
+) -> Recommender:
+    """The baseline ``name``, counted from what is known before the cut-off of ``split`` (`known_before`); ``counts`` are those
+    of `count_clicks` for the same split.
 
-    Ties go to the item clicked last, then to the smaller id: an order by store index would tell how often an item
-    is clicked in the whole log, the time after the cut-off included. Items without a click are not recommended.
+    Raises:
+        ConfigError: as `baseline_config`.
     """
-
-    def __init__(self, store: Store, counts: ClickCounts) -> None:
-        self._store = store
-        self._rank(counts, {"clicks": counts.clicks}, counts.clicks)
-
-    def _rank(self, counts: ClickCounts, by: dict[str, np.ndarray], scores: np.ndarray) -> None:
-        clicked = np.flatnonzero(counts.clicks)
-        columns = {name: values[clicked] for name, values in by.items()} | {"last_click": counts.last_click[clicked]}
-        table = pa.table(columns | {"id": self.catalogue.external(clicked)})
-        keys = [(name, "descending") for name in columns] + [("id", "ascending")]
-        self._items = clicked[pc.sort_indices(table, sort_keys=keys).to_numpy()].astype(ITEM_DTYPE)
-        self._scores = scores[self._items].astype(SCORE_DTYPE)
-
-    @property
-    def catalogue(self) -> Vocabulary:
-        return self._store.items.vocabulary
-
-    @property
-    def candidates(self) -> np.ndarray:
-        """The item indices that it can recommend, best first."""
-        return self._items
-
-    @property
-    def users(self) -> Vocabulary:
-        return self._store.users.vocabulary
-
-    def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None) -> TopK:
-        """The same list for every question, less what is excluded for it."""
-        items = np.full((len(points), k), PADDING, ITEM_DTYPE)
-        scores = np.full((len(points), k), -np.inf, SCORE_DTYPE)
-        if exclude is None:
-            items[:, : len(self._items)] = self._items[:k]
-            scores[:, : len(self._items)] = self._scores[:k]
-        else:
-            for q, excluded in enumerate(exclude):
-                head = self._items[: k + len(excluded)]
-                kept = np.flatnonzero(~np.isin(head, excluded))[:k]
-                items[q, : len(kept)] = head[kept]
-                scores[q, : len(kept)] = self._scores[kept]
-        return TopK(items, scores, np.full(len(points), MODEL, np.uint8))
-
-
-class RecentPopularity(Popularity):
-    """A `Recommender` that gives everyone the items with the most clicks in the window before the cut-off, then, where
-    those are equal, the most clicks before the cut-off; scores are the counts in the window."""
-
-    def __init__(self, store: Store, counts: ClickCounts) -> None:
-        self._store = store
-        self._rank(counts, {"recent": counts.recent, "clicks": counts.clicks}, counts.recent)
+    config = baseline_config(name, settings or {})
+    made = BASELINES[name].recommender
+    return made(store, counts) if config is None else made(store, counts, split, config)

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from xdm.behaviours.rules import BehaviourRules
-from xdm.evaluation.baselines import Popularity, RecentPopularity, count_clicks
+from xdm.evaluation.baselines import BESIDE_EVERY_MODEL, baseline
 from xdm.evaluation.judging import Judge
 from xdm.evaluation.metrics import popularity_percentiles
+from xdm.evaluation.popularity import count_clicks
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE, RecordWriter
 from xdm.evaluation.skips import SkipFinder
 from xdm.evaluation.splits import Split, questions, users_left_out
@@ -32,7 +33,7 @@ def evaluate(
     split: Split,
     ks: tuple[int, ...] = (20, 50, 100),
     out: Path | str | None = None,
-    baselines: bool = True,
+    baselines: tuple[str, ...] = BESIDE_EVERY_MODEL,
     exclude_seen: bool = False,
     batch: int = 256,
     progress: Progress | None = None,
@@ -42,16 +43,18 @@ def evaluate(
 ) -> dict[str, Any]:
     """Judge ``recommender`` over its full catalogue on the questions of ``split``; return what metrics.json holds.
 
-    ``ks`` are the list lengths; ``exclude_seen`` leaves out what the user clicked before the question; ``batch``
-    questions are asked at a time; ``recent_window`` (seconds) is that of the recent-popularity baseline; ``rules`` say
-    what is unclicked at a question, for every recommender alike, whatever the model's own rules are. With ``out``
-    a folder appears there, whole or not at all: metrics.json, per_user.parquet, recommendations.parquet, and
-    for each baseline ``baselines/NAME`` with its own metrics.json and per_user.parquet.
+    ``ks`` are the list lengths; ``baselines``, by name (`BASELINES`), are asked the same and have their default settings;
+    ``exclude_seen`` leaves out what the user clicked before the question; ``batch`` questions are asked at a time;
+    ``recent_window`` (seconds) is that of the recent-popularity baseline; ``rules`` say what is unclicked at a question,
+    for every recommender alike, whatever the model's own rules are. With ``out`` a folder appears there, whole or not at
+    all: metrics.json, per_user.parquet, recommendations.parquet, and for each baseline ``baselines/NAME`` with its own
+    metrics.json and per_user.parquet.
 
     Memory: one part of the store with its events in the recommender's catalogue, one batch of lists, the unclicked
     sequences of some thousand questions, a few arrays of the catalogue's length, and what the recommender itself needs.
 
     Raises:
+        ConfigError: no such baseline.
         UsageError: no question to ask, a wrong ``ks``, or an ``out`` that may not be written.
     """
     ks = tuple(sorted(set(ks)))
@@ -63,9 +66,7 @@ def evaluate(
     skips = SkipFinder(store, rules)
     counts = count_clicks(store, split, recent_window)
     judged: dict[str, Recommender] = {"": recommender}
-    if baselines:
-        judged["popularity"] = Popularity(store, counts)
-        judged["recent_popularity"] = RecentPopularity(store, counts)
+    judged |= {name: baseline(name, store, split, counts) for name in baselines}
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(new_folder(out, overwrite=overwrite, marker=METRICS_FILE)) if out else None
         judges = _judges(judged, store, ks, popularity_percentiles(counts.clicks), skips, folder, stack)

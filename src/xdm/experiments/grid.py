@@ -5,18 +5,19 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from xdm.evaluation.baselines import BASELINES, baseline_config
 from xdm.experiments.file import ExperimentFile
 from xdm.schema import ConfigError
 
-POPULARITY, RECENT_POPULARITY, ORACLE, ORACLE_CLICKS = "popularity", "recent_popularity", "oracle", "oracle-clicks"
-UNTRAINED = (POPULARITY, RECENT_POPULARITY, ORACLE, ORACLE_CLICKS)  # judged once, for they have no seed
-ORACLES = (ORACLE, ORACLE_CLICKS)
+ORACLES = ("oracle", "oracle-clicks")
+UNTRAINED = (*BASELINES, *ORACLES)  # judged once, for they have no seed
+OF_BASELINE = "baseline."  # what a baseline's own settings begin with
 # What the experiment sets itself, for all variants alike, since they must answer the same questions.
 COMMON_ONLY = ("training.seed", "training.threads", "split.validation", "split.test")
 NOT_SEARCHED = ("training.monitor",)  # what trials are compared by
@@ -115,10 +116,9 @@ def expand(name: str, entry: Mapping[str, Any], common: Mapping[str, Any] | None
         raise ConfigError(f"variants.{name}: name its model, such as model: xdm, or model: popularity")
     own = flat(own)
     if model in UNTRAINED:
-        if own:
-            raise ConfigError(f"variants.{name}: {model} is not trained and takes no settings, but has {', '.join(own)}")
+        _check_untrained(name, model, own)
         # How the log is split is all that it needs of the settings.
-        return [Variant(name, model, {key: value for key, value in (common or {}).items() if key.startswith("split.")})]
+        common = {key: value for key, value in (common or {}).items() if key.startswith("split.")}
     for key in COMMON_ONLY:
         if key in own:
             where = "seeds" if key == "training.seed" else "settings" if key.startswith("split") else "workers"
@@ -139,6 +139,35 @@ def expand(name: str, entry: Mapping[str, Any], common: Mapping[str, Any] | None
         assignments = {**(common or {}), **fixed, **chosen}
         found.append(Variant(name + suffix, model, {k: v for k, v in assignments.items() if k not in spaces}, spaces))
     return found
+
+
+def _check_untrained(name: str, model: str, own: Mapping[str, Any]) -> None:
+    """What is not trained takes its own settings, if it has any, and no other; nothing searches for their values."""
+    has_settings = model in BASELINES and BASELINES[model].config is not None
+    wrong = [key for key in own if not (has_settings and key.startswith(OF_BASELINE))]
+    if wrong:
+        takes = f"settings below {OF_BASELINE[:-1]} alone" if has_settings else "no settings"
+        raise ConfigError(f"variants.{name}: {model} is not trained and takes {takes}, but has {', '.join(wrong)}")
+    for key, value in own.items():
+        if _is_space(value):
+            raise ConfigError(f"variants.{name}: {key}: only what is trained is searched; give a list of values")
+
+
+def divide(words: Iterable[str]) -> tuple[dict[str, Any], list[str]]:
+    """A baseline's own settings among a variant's ``words`` (`Variant.words`), and the other words."""
+    words = list(words)
+    own = (word.removeprefix(OF_BASELINE).split("=", 1) for word in words if word.startswith(OF_BASELINE))
+    return {key: json.loads(value) for key, value in own}, [word for word in words if not word.startswith(OF_BASELINE)]
+
+
+def untrained_settings(model: str, words: Iterable[str]) -> dict[str, Any] | None:
+    """All settings of what is not trained, as plain values; None where it has none.
+
+    Raises:
+        ConfigError: a setting that it has not, or a wrong value.
+    """
+    config = None if model in ORACLES else baseline_config(model, divide(words)[0])
+    return None if config is None else config.model_dump(mode="json")
 
 
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -16,12 +16,13 @@ from xdm.behaviours.rules import BehaviourRules
 from xdm.bundle.reading import load_recommender
 from xdm.data.catalogue import build_catalogue
 from xdm.data.controls import Control, control_of
-from xdm.evaluation.baselines import Popularity, RecentPopularity, count_clicks
+from xdm.evaluation.baselines import baseline
+from xdm.evaluation.popularity import count_clicks
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split, parse_duration, parse_time
 from xdm.experiments.file import RollingProtocol, TimeProtocol, WindowsEntry
-from xdm.experiments.grid import ORACLES, POPULARITY, RECENT_POPULARITY
+from xdm.experiments.grid import ORACLES, divide, untrained_settings
 from xdm.experiments.task import BUNDLE, RESULTS, Task
 from xdm.folders import write_json
 from xdm.log.store import Events, Store
@@ -65,7 +66,8 @@ def run(task: Task, folder: Path) -> dict[str, Any]:
     if "recommendations" not in task.keep:
         for lists in folder.rglob(RECOMMENDATIONS_FILE):
             lists.unlink()
-    return found | {"config": None if config is None else config.to_dict(), "config_hash": config_hash(task, config)}
+    settings = untrained_settings(task.model, task.words) if config is None else config.to_dict()
+    return found | {"config": settings, "config_hash": config_hash(task.model, settings)}
 
 
 def trial(task: Task, folder: Path) -> dict[str, Any]:
@@ -91,9 +93,9 @@ def trial(task: Task, folder: Path) -> dict[str, Any]:
     return {"monitor": monitor, "value": float(value)}
 
 
-def config_hash(task: Task, config: Config | None) -> str:
+def config_hash(model: str, settings: dict[str, Any] | None) -> str:
     """Twelve hexadecimal digits that two runs share when model, settings and seed are the same."""
-    content = {"model": task.model, "config": None if config is None else config.to_dict()}
+    content = {"model": model, "config": settings}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
@@ -113,11 +115,11 @@ def _run_time(
         control = _live_control(store, config, int(trained["split"]["validation_from"]), split.cut_off)
         recommender: Recommender = load_recommender(folder / BUNDLE, threads=1, control=control)
     else:
-        _, test_from, until = boundaries(store, load_config(None, None, task.words).split)
+        _, test_from, until = boundaries(store, load_config(None, None, divide(task.words)[1]).split)
         split = Split(protocol.questions, test_from, until)
         recommender = untrained(task, store, split, parse_duration(protocol.recent_window))
     evaluate(
-        recommender, store, split, task.ks, folder / RESULTS, baselines=False, exclude_seen=task.exclude_seen,
+        recommender, store, split, task.ks, folder / RESULTS, baselines=(), exclude_seen=task.exclude_seen,
         rules=_rules(task),
     )  # fmt: skip
     if "bundle" not in task.keep:
@@ -143,8 +145,8 @@ def untrained(task: Task, store: Store, split: Split, recent_window: int) -> Rec
             raise InternalError(f"the log {task.log} names no world for {task.model}")
         horizon = split.until - split.cut_off
         return oracle_recommender(task.world, store, clicks_only=task.model != ORACLES[0], horizon=horizon)
-    counts = count_clicks(store, split, recent_window)
-    return {POPULARITY: Popularity, RECENT_POPULARITY: RecentPopularity}[task.model](store, counts)
+    settings, _ = divide(task.words)
+    return baseline(task.model, store, split, count_clicks(store, split, recent_window), settings)
 
 
 def _rules(task: Task) -> BehaviourRules:

@@ -20,7 +20,7 @@ from xdm.experiments.folder import (
     simulate_logs,
     store_paths,
 )
-from xdm.experiments.grid import Choices, Variant, variants_of
+from xdm.experiments.grid import Choices, Variant, untrained_settings, variants_of
 from xdm.experiments.pool import Ended, Pool
 from xdm.experiments.search import Found, Search
 from xdm.experiments.task import Task, read_record
@@ -108,16 +108,17 @@ def run_experiment(file: ExperimentFile, out: Path, progress: Progress | None = 
 
 
 def checked_config(variant: Variant) -> dict[str, Any] | None:
-    """The whole configuration of a variant but for its seed, as plain values; None for what is not trained.
+    """The whole configuration of a variant but for its seed, as plain values; of what is not trained its own settings, or
+    None where it has none.
 
     Raises:
         ConfigError: a key that does not exist or a wrong value, be it only at an end of a range.
     """
     from xdm.training.config import load_config
 
-    if not variant.trained:
-        return None
     try:
+        if not variant.trained:
+            return untrained_settings(variant.model, variant.words())
         ends = [
             [(key, value) for value in (space.choices if isinstance(space, Choices) else (space.low, space.high))]
             for key, space in variant.spaces.items()
