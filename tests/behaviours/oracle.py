@@ -26,6 +26,8 @@ def behaviours(events, t, rules, features):
     before = [event for event in sorted(events, key=lambda event: event[1]) if event[1] < t]
     clicks = [(item, time, session) for item, time, clicked, session in before if clicked]
     found = sessions(clicks, rules.session_gap, rules.session_max)
+    if rules.history_max:  # whatever their session
+        found = [clicks[: -rules.history_max], clicks[-rules.history_max :]] if clicks else []
     short = found[-1] if found else []
     long = {name: [] for name in features}
     if short:

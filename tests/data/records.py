@@ -65,6 +65,7 @@ def expected(
         numbered = [(place, time, session) for place, (_, time, _, session) in enumerate(in_order)]
         sessions = oracle.sessions(numbered, rules.session_gap, rules.session_max)
         begins = {click[0]: session[0][0] for session in sessions for click in session}
+        kept: list[tuple] = []
         for place, (item, time, _, _) in enumerate(in_order):
             if not first <= time < until:
                 continue
@@ -78,7 +79,22 @@ def expected(
             else:
                 known = oracle.behaviours(user, time, rules, FEATURES)
                 asked = time if unclicked_at == "label" else seen[-1][0][1]
-                unclicked = oracle.behaviours(user, asked, rules, FEATURES)["unclicked"]
-                found[(number, item, tuple(known["short"]), tuple(known["long"]["item_id"]),
-                       tuple(known["long"]["category"]), tuple(unclicked), tuple(known["stream"]))] += 1  # fmt: skip
+                known["unclicked"] = oracle.behaviours(user, asked, rules, FEATURES)["unclicked"]
+                kept.append((item, sum(c[1] < time for c in numbered), known))
+        if rules.history_max:
+            kept = windows(kept, [event[0] for event in in_order], rules.history_max)
+        for item, _, known in kept:
+            found[(number, item, tuple(known["short"]), tuple(known["long"]["item_id"]), tuple(known["long"]["category"]),
+                   tuple(known["unclicked"]), tuple(known["stream"]))] += 1  # fmt: skip
     return found, dropped
+
+
+def windows(kept: list[tuple], clicks: list[int], size: int) -> list[tuple]:
+    """``(label, clicks visible, what is known)`` in order of time, as a row of ``size`` clicks lets them be seen: counted back
+    from the last label, all labels that see a click of the last one's window share its beginning and its long-term lists."""
+    found, begin, long = [], None, None
+    for item, visible, known in reversed(kept):
+        if begin is None or visible <= begin:
+            begin, long = max(0, visible - size), known["long"]
+        found.append((item, visible, {**known, "short": clicks[begin:visible], "long": long}))
+    return found

@@ -27,7 +27,7 @@ options = st.fixed_dictionaries({
     "label_scope": st.sampled_from(["user", "session"]), "unclicked_at": st.sampled_from(["label", "session"]),
 })  # fmt: skip
 rules_strategy = st.builds(
-    BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), long_window=st.integers(0, 40),
+    BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), history_max=st.integers(0, 4), long_window=st.integers(0, 40),
     long_max=st.integers(1, 5), unclicked_window=st.integers(1, 40), unclicked_k=st.integers(0, 3),
     unclicked_max=st.integers(1, 6), keep_clicked=st.booleans(), stream_max=st.integers(0, 5),
 )  # fmt: skip
@@ -43,6 +43,8 @@ def clicked_before(users, until):
     min_clicks=st.integers(1, 3), parts=st.integers(1, 3),
 )  # fmt: skip
 def test_every_label_sees_what_the_oracle_says(users, rules, options, until, first, min_clicks, parts):
+    if rules.history_max:  # the configuration refuses the others then
+        options = {"label_scope": "user", "unclicked_at": "label"}
     clicks = Counter(event[0] for user in users for event in user if event[2] and event[1] < until)
     if not clicks or max(clicks.values()) < min_clicks:
         users = [*users, [(1, 0, True, None)] * min_clicks]  # something to learn from

@@ -38,9 +38,11 @@ SDM_SWITCHES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 # Of the encoders that read the session alone.
 SESSION_SWITCHES: dict[str, dict[str, Any]] = {
-    "gru4rec two layers": {"name": "gru4rec", "layers": 2, "input_dropout": 0.3},
+    "gru4rec two layers": {"name": "gru4rec", "lower_layers": [6], "input_dropout": 0.3},
     "gru4rec with features": {"name": "gru4rec", "feature_width": 3},
-    "gru4rec not tied": {"name": "gru4rec", "tie_item_embedding": False},
+    "gru4rec one-hot": {"name": "gru4rec", "tie_item_embedding": False, "lower_layers": [6]},
+    "gru4rec separate": {"name": "gru4rec", "tie_item_embedding": False, "item_width": 5},
+    "gru4rec paper's cell": {"name": "gru4rec", "cell": "paper", "bias": False},
     "sasrec original": {"name": "sasrec", "norm": "original"}, "sasrec one block": {"name": "sasrec", "blocks": 1},
     "sasrec with features": {"name": "sasrec", "feature_width": 3, "tie_item_embedding": False},
     "comirec one interest": {"name": "comirec", "interests": 1}, "comirec with features": {"name": "comirec", "feature_width": 3},
@@ -83,11 +85,15 @@ def batch_of(
     lists[np.broadcast_to(np.arange(lists.shape[2]) >= np.array(long)[:, None, None], lists.shape)] = 0
     profile = [rng.integers(0, n + 1, size) for n in sizes.profile.values()]
     row = np.repeat(np.arange(size), counts)
+    # a click a minute or so, and each question some time after the last click that it may see
+    times = 1_700_000_000 + np.cumsum(rng.integers(1, 120, short.shape), axis=1)
+    position = np.concatenate([np.arange(n) for n in lengths])
     batch = Batch(
-        short=short, short_length=counts, long=lists, user=rng.integers(1, N_USERS + 1, size),
+        short=short, short_time=np.where(short > 0, times, 0), short_length=counts, long=lists,
+        user=rng.integers(1, N_USERS + 1, size),
         profile=np.stack(profile, axis=1) if profile else np.zeros((size, 0), np.int64),
         unclicked=rng.integers(1, N_ITEMS + 1, sum(unclicked)), unclicked_of=np.repeat(np.arange(size), unclicked),
-        unclicked_owner=np.arange(size), row=row, position=np.concatenate([np.arange(n) for n in lengths]),
+        unclicked_owner=np.arange(size), row=row, position=position, time=times[row, position] + 30,
         unclicked_row=row, **stream_of(lengths, rng),
     )  # fmt: skip
     return batch.map(lambda array: torch.from_numpy(np.asarray(array, np.int64)))
@@ -99,10 +105,10 @@ def last_points(lengths: list[int], long: list[int], unclicked: list[int], sizes
     rows = torch.arange(len(lengths))
     user = batch.user.clone()
     user[0] = 0
-    last = replace(
-        batch, row=rows, position=batch.short_length - 1, unclicked_row=rows, user=user, stream_row=rows,
-        stream_position=2 * batch.short_length - 1,
-    )  # fmt: skip
+    ends = batch.short_length.cumsum(0) - 1
+    last = replace(batch.at(ends), user=user)
+    assert torch.equal(last.row, rows)
+    assert torch.equal(last.position, batch.short_length - 1)
     return last.map(lambda tensor: tensor.numpy())
 
 
@@ -126,10 +132,12 @@ def session(batch: Batch, b: int) -> Batch:
     sequence = batch.unclicked_of == b
     zeros = torch.zeros(int(mine.sum()), dtype=torch.long)
     return replace(
-        batch, short=batch.short[[b], :length], short_length=batch.short_length[[b]], long=batch.long[[b], :, :long],
+        batch, short=batch.short[[b], :length], short_time=batch.short_time[[b], :length],
+        short_length=batch.short_length[[b]], long=batch.long[[b], :, :long],
         user=batch.user[[b]], profile=batch.profile[[b]], unclicked=batch.unclicked[sequence],
         unclicked_of=torch.zeros(int(sequence.sum()), dtype=torch.long), unclicked_owner=torch.zeros(1, dtype=torch.long),
-        row=zeros, position=batch.position[mine], unclicked_row=zeros, stream=batch.stream[[b], : 2 * length],
+        row=zeros, position=batch.position[mine], time=batch.time[mine], unclicked_row=zeros,
+        stream=batch.stream[[b], : 2 * length],
         stream_action=batch.stream_action[[b], : 2 * length], stream_owner=torch.zeros(1, dtype=torch.long), stream_row=zeros,
         stream_position=batch.stream_position[mine],
     )  # fmt: skip

@@ -72,7 +72,7 @@ def trained_on(model, batch, steps, rate=0.01):
 
 def test_queries_of_the_promised_shape_and_no_two_alike(model, batch):
     found = queries(model, batch)
-    assert found.shape == (sum(LENGTHS), model.encoder.interests, model.encoder.width)
+    assert found.shape == (sum(LENGTHS), model.encoder.interests, model.item_vectors().shape[1])
     assert torch.isfinite(found).all()
     # A product with the p of an empty list, which is zeros at first, is zeros.
     multiplied = getattr(getattr(model.encoder, "fusion", None), "kind", None) == "multiply"
@@ -103,11 +103,7 @@ def test_each_session_alone_gives_what_it_gives_among_longer_ones(model, batch):
 
 def test_order_within_the_batch_does_not_matter(model, batch):
     points = torch.randperm(len(batch.row), generator=torch.Generator().manual_seed(0))
-    mixed = replace(
-        batch, row=batch.row[points], position=batch.position[points], unclicked_row=batch.unclicked_row[points],
-        stream_row=batch.stream_row[points], stream_position=batch.stream_position[points],
-    )  # fmt: skip
-    torch.testing.assert_close(queries(model, mixed), queries(model, batch)[points], atol=1e-6, rtol=0)
+    torch.testing.assert_close(queries(model, batch.at(points)), queries(model, batch)[points], atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -154,7 +150,7 @@ def test_learns_the_labels_of_a_batch(settings, batch):
     labels = torch.arange(len(batch.row)) % 25
 
     def lead(found):
-        scores = (found @ model.item_vectors().detach().T).amax(dim=1)
+        scores = model.score(found, model.item_vectors()).detach()
         return float((scores[torch.arange(len(labels)), labels] - scores.mean(dim=1)).mean())
 
     before = lead(queries(model, batch))
@@ -166,8 +162,9 @@ def test_learns_the_labels_of_a_batch(settings, batch):
 def test_the_seed_decides_on_the_weights(settings):
     one, same, other = (model_of(seed=seed, **settings).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(one[name], same[name]) for name in one)
-    # norms start at one, and the map that pushes skipped items away at a share of the identity
-    random = [name for name in one if "weight" in name and "norm" not in name and "fuse" not in name]
+    # norms start at one, biases at zero, and the map that pushes skipped items away at a share of the identity
+    fixed = ("norm", "bias", "fuse")
+    random = [name for name in one if "weight" in name and not any(part in name for part in fixed)]
     assert not any(torch.equal(one[name], other[name]) for name in random)
 
 
@@ -212,7 +209,7 @@ def test_the_exported_graph_answers_as_the_model(settings, tmp_path):
     for shape in SHAPES:
         points = last_points(*shape)
         found, wanted = tower(points), torch_tower(model, points)
-        assert found.shape == wanted.shape == (len(shape[0]), model.encoder.interests, model.encoder.width)
+        assert found.shape == wanted.shape == (len(shape[0]), model.encoder.interests, model.item_vectors().shape[1])
         np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
 
 
@@ -228,8 +225,9 @@ ALTERNATIVES = {
     "sdm": SDM_ALTERNATIVES,
     "sdm_actions": SDM_ALTERNATIVES,
     "gru4rec": {
-        "width": ({}, 10), "layers": ({}, 2), "input_dropout": ({}, 0.4), "hidden_dropout": ({}, 0.2), "feature_width": ({}, 4),
-        "tie_item_embedding": ({}, False),
+        "width": ({}, 10), "lower_layers": ({}, [6]), "input_dropout": ({}, 0.4), "hidden_dropout": ({}, 0.2),
+        "cell": ({}, "paper"), "item_width": ({"tie_item_embedding": False}, 5), "feature_width": ({}, 4),
+        "bias": ({}, False), "tie_item_embedding": ({}, False),
     },
     "sasrec": {
         "width": ({}, 10), "blocks": ({}, 1), "heads": ({}, 4), "dropout": ({}, 0.4), "length": ({}, 60),

@@ -17,7 +17,6 @@ from xdm.objectives.softmax import (
     log_expected_count,
     log_uniform_probability,
     log_uniform_sample,
-    readout,
     sampled_softmax,
 )
 
@@ -185,13 +184,3 @@ def test_expected_count_by_its_plain_formula():
     for item, draws in [(1, 1), (3, 10), (20, 400)]:
         p = (math.log(item + 1) - math.log(item)) / math.log(21)
         assert math.exp(log_expected_count(np.array([item]), 20, draws)[0]) == pytest.approx(1 - (1 - p) ** draws)
-
-
-def test_readout_takes_the_interest_that_scores_the_label_highest():
-    torch.manual_seed(2)
-    queries, vectors = torch.randn(6, 3, 4), torch.randn(6, 4)
-    found = readout(queries, vectors)
-    for p in range(6):
-        scores = [float(queries[p, k] @ vectors[p]) for k in range(3)]
-        assert torch.equal(found[p], queries[p, scores.index(max(scores))])
-    assert torch.equal(readout(queries[:, :1], vectors), queries[:, 0])

@@ -92,7 +92,7 @@ def test_queries_are_what_the_bundle_serves_and_labels_what_it_scores(store, mod
             events = store.part(int(points.part[p]))
             asked = view.points(int(store.first_users[points.part[p]]), events, points.row[[p]], points.time[[p]])
             found = one.recommender.behaviours(asked)
-            served = one.recommender.queries(found, np.array([0]), asked.user)[0, 0]
+            served = one.recommender.queries(found, np.array([0]), asked)[0, 0]
             np.testing.assert_allclose(vectors.query[p], served, atol=1e-5)
         item_vectors = one.model.item_vectors().detach().numpy()
         np.testing.assert_array_equal(vectors.label, item_vectors[view.of_store[points.label] - 1])

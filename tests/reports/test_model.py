@@ -32,10 +32,10 @@ def test_queries_and_item_vectors_are_those_of_the_bundle(kind, store, request):
     found = loaded.recommender.behaviours(points)
     which = np.flatnonzero(found.session >= 0)
     assert len(which) > 20
-    batch = point_batch(found, which, points.user[which], profile_codes(loaded.users)[points.user[which]])
+    batch = point_batch(found, which, points.time[which], points.user[which], profile_codes(loaded.users)[points.user[which]])
     with torch.inference_mode():
         own = loaded.model(batch.map(torch.from_numpy)).query.numpy()
-    exported = loaded.recommender.queries(found, which, points.user[which])
+    exported = loaded.recommender.queries(found, which, points)
     np.testing.assert_allclose(own, exported, atol=1e-5)
 
 

@@ -190,7 +190,7 @@ def _long_term(click_item, click_time, first, features, window, maximum, values,
 
 
 @numba.njit(cache=True, nogil=True)
-def behaviours_at(item, time, clicked, session, offsets, rows, times, features, gap, session_max, long_window,
+def behaviours_at(item, time, clicked, session, offsets, rows, times, features, gap, session_max, history_max, long_window,
                   long_max, unclicked_window, unclicked_k, unclicked_max, keep_clicked):  # fmt: skip
     """The behaviours of user ``rows[q]`` at ``times[q]``, for Q questions sorted by (row, time).
 
@@ -198,6 +198,7 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
         item, time, clicked, session, offsets: the columns of `xdm.log.store.Events`.
         rows, times: int64 ``[Q]``.
         features: int32 ``[F, items + 1]``; row 0 maps each item to itself, the others to a feature's code, 0 for none.
+        history_max: above 0, the latest so many clicks stand in the place of the session.
 
     Returns:
         ``clicks`` int64 ``[C]`` (places of the clicks of the asked users in the event columns);
@@ -265,9 +266,9 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
                 visible += 1
             if visible == 0:
                 continue
-            first = start[visible - 1]
+            first = max(0, visible - history_max) if history_max else start[visible - 1]
             short[ask, 0], short[ask, 1] = n_clicks + first, n_clicks + visible
-            if first != previous:  # 4.2: long-term lists, once a session
+            if first != previous:  # 4.2: long-term lists, once a session (or beginning of a history)
                 long_values, n_long = _long_term(click_item, click_time, first, features, long_window, long_max,
                                                  long_values, long_offsets, n_long, n_sessions * n_features)  # fmt: skip
                 previous = first

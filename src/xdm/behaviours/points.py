@@ -89,7 +89,7 @@ def behaviours(
     clicks, short, session, long_offsets, long_values, unclicked_offsets, unclicked_values = behaviours_at(
         events.item, events.time, events.clicked, events.session, events.offsets,
         rows if in_order else rows[order], times if in_order else times[order], features.codes,
-        rules.session_gap, rules.session_max, rules.long_window, rules.long_max,
+        rules.session_gap, rules.session_max, rules.history_max, rules.long_window, rules.long_max,
         rules.unclicked_window, rules.unclicked_k, rules.unclicked_max, rules.keep_clicked,
     )  # fmt: skip
     if not in_order:

@@ -16,6 +16,10 @@ class BehaviourRules(BaseModel):
         600, gt=0, description="a click joins the session if it comes less than this after the last"
     )
     session_max: int = Field(50, ge=1, le=10_000, description="clicks that a session holds at most")
+    history_max: int = Field(
+        0, ge=0, le=10_000,
+        description="the short-term sequence is the user's latest so many clicks, whatever their session; 0: the session",
+    )  # fmt: skip
     long_window: int = Field(7 * DAY, ge=0, description="how far before the session the long-term lists reach")
     long_max: int = Field(20, ge=1, le=10_000, description="distinct values that a long-term list holds at most")
     unclicked_window: int = Field(3 * DAY, gt=0, description="how far before t the unclicked sequence reaches")

@@ -6,7 +6,9 @@ Layout::
     config.yaml             the whole typed configuration of the run
     weights.safetensors     the model's weights, for training on; serving does not read them
     tower.onnx              behaviours -> queries, as a graph; inputs are the fields named in `TOWER_INPUTS`
-    item_vectors.npy        float32 [candidates, d]; row i belongs to index i + 1; searched exactly (index "exact")
+    item_vectors.npy        float32 [candidates, d]; row i belongs to index i + 1; searched as the manifest's ``index`` says:
+                            "exact" by inner product, "scorer" by scoring every pair
+    scorer.onnx             index "scorer" alone: queries [Q, K, d] and item vectors [N, d] -> scores [Q, N]
     items.arrow             the catalogue: item_id, clicks, exposures (of the training period), features
     users.arrow             user_id, profile
     metrics.json            validation after each epoch
@@ -22,6 +24,8 @@ CONFIG = "config.yaml"
 WEIGHTS = "weights.safetensors"
 TOWER = "tower.onnx"
 ITEM_VECTORS = "item_vectors.npy"
+SCORER = "scorer.onnx"
+EXACT, SCORED = "exact", "scorer"  # kinds of index
 ITEMS = "items.arrow"
 USERS = "users.arrow"
 METRICS = "metrics.json"
@@ -29,7 +33,8 @@ STEPS = "steps.jsonl"
 
 # Inputs of the exported tower, in order: fields of `xdm.data.batches.Batch` at one point a row.
 TOWER_INPUTS = (
-    "short", "short_length", "long", "user", "profile", "unclicked", "unclicked_of",
+    "short", "short_time", "short_length", "long", "user", "profile", "unclicked", "unclicked_of", "time",
     "stream", "stream_action", "stream_position",
 )  # fmt: skip
 TOWER_OUTPUT = "queries"
+SCORER_INPUTS, SCORER_OUTPUT = ("queries", "vectors"), "scores"

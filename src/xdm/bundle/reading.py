@@ -10,26 +10,46 @@ import numpy as np
 import onnxruntime
 
 from xdm.behaviours.rules import BehaviourRules
-from xdm.bundle.format import FORMAT, FORMAT_VERSION, ITEM_VECTORS, ITEMS, TOWER, TOWER_INPUTS, USERS
+from xdm.bundle.format import (
+    EXACT,
+    FORMAT,
+    FORMAT_VERSION,
+    ITEM_VECTORS,
+    ITEMS,
+    SCORED,
+    SCORER,
+    SCORER_INPUTS,
+    TOWER,
+    TOWER_INPUTS,
+    USERS,
+)
 from xdm.data.batches import Batch
 from xdm.data.controls import Control, UnclickedSource
 from xdm.folders import MANIFEST, file_sha256
 from xdm.log.store import EntityTable
+from xdm.retrieval.exact import ExactRetriever
 from xdm.retrieval.recommender import TowerRecommender
+from xdm.retrieval.scoring import FullScoring
+from xdm.retrieval.types import Retriever
 from xdm.schema import ITEM_ID, USER_ID, BundleError
+
+
+def open_graph(path: Path, threads: int) -> onnxruntime.InferenceSession:
+    """The ONNX graph of the file ``path``."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions share no base class of their own
+        raise BundleError(f"{path} cannot be loaded ({error}); train the model again") from None
 
 
 class OnnxTower:
     """The exported user tower in ONNX Runtime. Safe to call from several threads."""
 
     def __init__(self, path: Path, threads: int) -> None:
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.log_severity_level = 3
-        try:
-            self._session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # its exceptions share no base class of their own
-            raise BundleError(f"{path} cannot be loaded ({error}); train the model again") from None
+        self._session = open_graph(path, threads)
         self._inputs = {node.name for node in self._session.get_inputs()}
 
     def __call__(self, batch: Batch) -> np.ndarray:
@@ -37,6 +57,31 @@ class OnnxTower:
         # A graph has no input for what the model does not read (the unclicked sequence of SDM, say).
         inputs = {name: getattr(batch, name) for name in TOWER_INPUTS if name in self._inputs}
         return self._session.run(None, inputs)[0]
+
+
+class OnnxScorer:
+    """The exported score of pairs in ONNX Runtime. Safe to call from several threads."""
+
+    def __init__(self, path: Path, threads: int) -> None:
+        self._session = open_graph(path, threads)
+
+    def __call__(self, queries: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """Scores float32 ``[Q, N]`` of ``queries`` ``[Q, K, d]`` with ``vectors`` ``[N, d]``."""
+        return self._session.run(None, dict(zip(SCORER_INPUTS, (queries, vectors), strict=True)))[0]
+
+
+def read_index(path: Path, kind: str, threads: int) -> Retriever:
+    """The retriever of the bundle at ``path``, whose manifest names the ``kind`` of its index.
+
+    Raises:
+        BundleError: a kind that this version does not know.
+    """
+    vectors = np.load(path / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
+    if kind == EXACT:
+        return ExactRetriever(vectors)
+    if kind == SCORED:
+        return FullScoring(OnnxScorer(path / SCORER, threads), vectors)
+    raise BundleError(f"{path} has an index of the kind {kind!r}, which this version of xdm does not know; upgrade xdm")
 
 
 class BundleRecommender(TowerRecommender):
@@ -49,7 +94,7 @@ class BundleRecommender(TowerRecommender):
         items = EntityTable.read(path / ITEMS, ITEM_ID)
         super().__init__(
             OnnxTower(path / TOWER, threads),
-            np.load(path / ITEM_VECTORS, mmap_mode="r", allow_pickle=False),
+            read_index(path, manifest.get("index", EXACT), threads),
             items,
             EntityTable.read(path / USERS, USER_ID),
             BehaviourRules(**manifest["behaviours"]),

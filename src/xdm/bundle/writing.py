@@ -15,12 +15,15 @@ from torch import Tensor, nn
 
 from xdm import __version__
 from xdm.bundle import format as bundle_format
-from xdm.bundle.format import TOWER_INPUTS, TOWER_OUTPUT
+from xdm.bundle.format import SCORER_INPUTS, SCORER_OUTPUT, TOWER_INPUTS, TOWER_OUTPUT
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.folders import MANIFEST, file_sha256, new_folder, write_json
 from xdm.log.store import write_entities
 from xdm.models.registry import RetrievalModel
+from xdm.retrieval.exact import ExactRetriever
+from xdm.retrieval.scoring import FullScoring
+from xdm.retrieval.types import Retriever
 from xdm.training.config import Config
 
 
@@ -34,22 +37,24 @@ class PointTower(nn.Module):
     def forward(
         self,
         short: Tensor,
+        short_time: Tensor,
         short_length: Tensor,
         long: Tensor,
         user: Tensor,
         profile: Tensor,
         unclicked: Tensor,
         unclicked_of: Tensor,
+        time: Tensor,
         stream: Tensor,
         stream_action: Tensor,
         stream_position: Tensor,
     ) -> Tensor:
-        """Tensors as in `Batch`; queries ``[B, K, d]``."""
+        """Tensors as in `Batch`; queries ``[B, K, d']``."""
         rows = torch.arange(short.shape[0], device=short.device)
         batch = Batch(
-            short=short, short_length=short_length, long=long, user=user, profile=profile,
+            short=short, short_time=short_time, short_length=short_length, long=long, user=user, profile=profile,
             unclicked=unclicked, unclicked_of=unclicked_of,
-            unclicked_owner=rows, row=rows, position=short_length - 1, unclicked_row=rows,
+            unclicked_owner=rows, row=rows, position=short_length - 1, time=time, unclicked_row=rows,
             stream=stream, stream_action=stream_action, stream_owner=rows, stream_row=rows, stream_position=stream_position,
         )  # fmt: skip
         return self.model(batch).query
@@ -70,24 +75,75 @@ def export_tower(model: RetrievalModel, path: Path) -> None:
     sizes = model.sizes
     # Two rows of unequal length, so that nothing of the example is taken for a constant of the model.
     example = (
-        torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([3, 1]),
+        torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([[1, 2, 3], [1, 0, 0]]), torch.tensor([3, 1]),
         torch.ones((2, 1 + len(sizes.features), 2), dtype=torch.long), torch.zeros(2, dtype=torch.long),
         torch.zeros((2, len(sizes.profile)), dtype=torch.long), torch.ones(3, dtype=torch.long), torch.zeros(3, dtype=torch.long),
+        torch.tensor([4, 2]),
         torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([[1, 2, 1], [2, 0, 0]]), torch.tensor([2, 0]),
     )  # fmt: skip
     axes = {name: {0: "batch"} for name in (*TOWER_INPUTS, TOWER_OUTPUT)}
-    axes["short"][1], axes["long"][2] = "clicks", "long"
+    axes["short"][1] = axes["short_time"][1] = "clicks"
+    axes["long"][2] = "long"
     axes["stream"][1] = axes["stream_action"][1] = "exposures"
     axes["unclicked"][0] = axes["unclicked_of"][0] = "unclicked"
     model.eval()
+    _export(PointTower(model), example, path, TOWER_INPUTS, TOWER_OUTPUT, axes)
+
+
+def export_scorer(model: RetrievalModel, path: Path) -> None:
+    """Write the scores of pairs as an ONNX graph: queries ``[Q, K, d]`` and item vectors ``[N, d]`` to scores ``[Q, N]``."""
+    width = model.encoder.width
+    example = (torch.randn(2, max(2, model.encoder.interests), width), torch.randn(3, width))
+    axes = {"queries": {0: "queries", 1: "interests"}, "vectors": {0: "items"}, SCORER_OUTPUT: {0: "queries", 1: "items"}}
+    model.eval()
+    _export(PairScores(model), example, path, SCORER_INPUTS, SCORER_OUTPUT, axes)
+
+
+class PairScores(nn.Module):
+    """The score of every query with every item vector: the graph that is exported."""
+
+    def __init__(self, model: RetrievalModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, queries: Tensor, vectors: Tensor) -> Tensor:
+        """``[Q, N]`` from ``[Q, K, d]`` and ``[N, d]``."""
+        return self.model.score(queries, vectors)
+
+
+def _export(
+    module: nn.Module, example: tuple[Tensor, ...], path: Path, inputs: tuple[str, ...], output: str, axes: dict[str, dict[int, str]]
+) -> None:
     with warnings.catch_warnings():
         # The tracing exporter takes 0.3 s where the newer one takes 10; its warnings concern exporters, not this graph,
         # whose answers the tests compare with the model's at several batch sizes and lengths.
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            PointTower(model), example, str(path), dynamo=False, input_names=list(TOWER_INPUTS),
-            output_names=[TOWER_OUTPUT], dynamic_axes=axes,
-        )  # fmt: skip
+            module, example, str(path), dynamo=False, input_names=list(inputs), output_names=[output], dynamic_axes=axes
+        )
+
+
+def torch_retriever(model: RetrievalModel) -> Retriever:
+    """The retriever over a model's item vectors as they stand: that of a model in training."""
+    vectors = model.item_vectors().detach().numpy().astype(np.float32, order="C", copy=True)
+    if model.scoring.foldable:
+        return ExactRetriever(vectors)
+
+    def scorer(queries: np.ndarray, some: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return model.score(torch.from_numpy(queries), torch.from_numpy(some)).numpy()
+
+    return FullScoring(scorer, vectors)
+
+
+def write_index(model: RetrievalModel, folder: Path) -> str:
+    """Write what `read_index` needs into ``folder``; returns the kind of the index."""
+    vectors = model.item_vectors().detach().numpy().astype(np.float32)
+    np.save(folder / bundle_format.ITEM_VECTORS, np.ascontiguousarray(vectors), allow_pickle=False)
+    if model.scoring.foldable:
+        return bundle_format.EXACT
+    export_scorer(model, folder / bundle_format.SCORER)
+    return bundle_format.SCORED
 
 
 def write_bundle(
@@ -100,8 +156,7 @@ def write_bundle(
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, folder / bundle_format.WEIGHTS)
         export_tower(model, folder / bundle_format.TOWER)
-        vectors = model.item_vectors().detach().numpy().astype(np.float32)
-        np.save(folder / bundle_format.ITEM_VECTORS, np.ascontiguousarray(vectors), allow_pickle=False)
+        index = write_index(model, folder)
         write_entities(folder / bundle_format.ITEMS, catalogue.items.table)
         write_entities(folder / bundle_format.USERS, catalogue.users.table)
         write_json(folder / bundle_format.METRICS, {"validation": history})
@@ -110,7 +165,7 @@ def write_bundle(
             "format": bundle_format.FORMAT, "format_version": bundle_format.FORMAT_VERSION, "xdm": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "items": catalogue.n_items, "candidates": catalogue.n_candidates, "users": catalogue.n_users,
-            "width": model.encoder.width, "interests": model.encoder.interests, "index": "exact",
+            "width": model.encoder.width, "interests": model.encoder.interests, "index": index,
             "behaviours": config.behaviours.model_dump(), "unclicked_source": config.data.unclicked_source, **facts,
             "files": {file.name: file_sha256(file) for file in sorted(folder.iterdir())},
         })  # fmt: skip

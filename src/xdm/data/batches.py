@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numba
@@ -23,6 +23,7 @@ class Batch:
     """
 
     short: Any  # [B, T] int64: items of the short-term session, oldest first
+    short_time: Any  # [B, T] int64: when each was clicked, in seconds
     short_length: Any  # [B] int64, >= 1
     long: Any  # [B, F, M] int64: per feature (item_id first) the codes of the long-term list, most recent first
     user: Any  # [B] int64: user index, 0 unknown
@@ -32,6 +33,7 @@ class Batch:
     unclicked_owner: Any  # [U] int64: the session whose user each sequence belongs to
     row: Any  # [P] int64
     position: Any  # [P] int64
+    time: Any  # [P] int64: when the question is asked, in seconds
     unclicked_row: Any  # [P] int64
     # The stream of exposures, for models that read it (`BehaviourRules.stream_max`); S = T = 0 without one.
     stream: Any  # [S, T] int64: items shown, oldest first
@@ -43,6 +45,11 @@ class Batch:
     def map(self, function: Callable[[Any], Any]) -> Batch:
         """``function`` applied to every array."""
         return Batch(*(function(getattr(self, field.name)) for field in fields(self)))
+
+    def at(self, points: Any) -> Batch:
+        """The same sessions, asked at ``points`` alone (an index of any kind into the P points)."""
+        asked = ("row", "position", "time", "unclicked_row", "stream_row", "stream_position")
+        return replace(self, **{name: getattr(self, name)[points] for name in asked})
 
 
 @numba.njit(cache=True, nogil=True)
@@ -67,15 +74,17 @@ def flat_lists(offsets: np.ndarray, values: np.ndarray, which: np.ndarray) -> tu
     return flat.astype(np.int64), np.repeat(np.arange(len(which), dtype=np.int64), np.diff(taken))
 
 
-def short_lists(found: Behaviours, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The short-term sessions of ``points``: ``(items [P, longest] int64 padded with 0, lengths [P] int64)``."""
+def short_lists(found: Behaviours, points: np.ndarray) -> dict[str, np.ndarray]:
+    """The fields of `Batch` that hold the short-term sessions of ``points``."""
     begin, end = found.short[points, 0], found.short[points, 1]
     lengths = end - begin
     columns = np.arange(max(1, int(lengths.max(initial=0))))
     inside = columns < lengths[:, None]
     places = np.where(inside, begin[:, None] + columns, 0)
-    items = np.where(inside, found.click_item[places], 0) if len(found.click_item) else np.zeros(places.shape, np.int64)
-    return items.astype(np.int64), lengths
+    nothing = np.zeros(places.shape, np.int64)
+    items = np.where(inside, found.click_item[places], 0).astype(np.int64) if len(found.click_item) else nothing
+    times = np.where(inside, found.click_time[places], 0) if len(found.click_time) else nothing
+    return {"short": items, "short_time": times, "short_length": lengths}
 
 
 def streams(found: Behaviours, points: np.ndarray, row: np.ndarray) -> dict[str, np.ndarray]:
@@ -107,13 +116,17 @@ def long_lists(found: Behaviours, points: np.ndarray) -> np.ndarray:
     return padded.reshape(len(points), n_features, padded.shape[1])
 
 
-def point_batch(found: Behaviours, points: np.ndarray, user: np.ndarray, profile: np.ndarray) -> Batch:
-    """One row a point: the state at each of ``points`` (which all have a session). ``user`` ``[P]``, ``profile`` ``[P, fields]``."""
-    short, length = short_lists(found, points)
+def point_batch(
+    found: Behaviours, points: np.ndarray, time: np.ndarray, user: np.ndarray, profile: np.ndarray
+) -> Batch:
+    """One row a point: the state at each of ``points`` (which all have a session), asked at ``time`` ``[P]`` (seconds).
+    ``user`` ``[P]``, ``profile`` ``[P, fields]``."""
+    short = short_lists(found, points)
     rows = np.arange(len(points), dtype=np.int64)
     unclicked, unclicked_of = flat_lists(found.unclicked_offsets, found.unclicked_values, points)
     return Batch(
-        short=short, short_length=length, long=long_lists(found, points), user=user.astype(np.int64),
+        **short, long=long_lists(found, points), user=user.astype(np.int64),
         profile=profile.astype(np.int64), unclicked=unclicked, unclicked_of=unclicked_of,
-        unclicked_owner=rows, row=rows, position=length - 1, unclicked_row=rows, **streams(found, points, rows),
+        unclicked_owner=rows, row=rows, position=short["short_length"] - 1, time=np.asarray(time, np.int64),
+        unclicked_row=rows, **streams(found, points, rows),
     )  # fmt: skip

@@ -1,10 +1,12 @@
-"""Training rows: one row is one session of one user, with a label at every position (design, end of section 4)."""
+"""Training rows: one row is one session (or window of the history) of one user, with a label at every position (design, end
+of section 4)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal
 
+import numba
 import numpy as np
 
 from xdm.behaviours.points import Behaviours, FeatureTable, Lists, behaviours, concatenate, join_lists
@@ -45,26 +47,29 @@ class TrainingRows:
         self.control, self._n_targets = control, n_targets
         self._features = FeatureTable.of(catalogue.n_items, catalogue.items.features)
         self.dropped = {"no_click_before": 0, "other_session": 0, "too_few_clicks": 0}
-        found, label, user, points, lists, which = [], [], [], [], [], []
-        n_points = n_lists = 0
+        found, label, user, time, points, lists, which, starts = [], [], [], [], [], [], [], []
+        n_points = n_lists = n_labels = 0
         for first_user, stored in store.parts():
             events = stored.in_catalogue(catalogue.of_store)
             one, labels, kept, targets = self._label_points(events, first, until, catalogue.n_candidates)
-            sequences, place = self._unclicked_lists(events, one, labels, kept)
+            rows = self._rows_of(one, labels.row, kept)
+            sequences, place = self._unclicked_lists(events, one, labels, kept, rows)
             found.append(one)
             label.append(targets)
-            user.append(labels.row + first_user + 1)
+            user.append(labels.row[kept] + first_user + 1)
+            time.append(labels.time[kept])
+            starts.append(rows[:-1] + n_labels)
             points.append(kept + n_points)
             lists.append(sequences)
             which.append(place + n_lists)
             n_points += len(one)
             n_lists += len(sequences[0]) - 1
+            n_labels += len(kept)
         self._found = concatenate(found)
-        self._label, user_of_point = np.concatenate(label), np.concatenate(user)
-        self._points = np.concatenate(points)
+        self._label, self._time, self._points = np.concatenate(label), np.concatenate(time), np.concatenate(points)
         self._lists, self._list_of = join_lists(lists), np.concatenate(which)
-        self._first = _group_starts(self._found.session[self._points])
-        self._user = user_of_point[self._points[self._first[:-1]]]
+        self._first = np.concatenate([*starts, [n_labels]])  # of row r the labels [first[r], first[r + 1])
+        self._user = np.concatenate(user)[self._first[:-1]]
         self.n_rows, self.n_labels = len(self._user), len(self._points)
         last = self._points[self._first[1:] - 1]
         self.lengths = self._found.short[last, 1] - self._found.short[last, 0]
@@ -87,15 +92,28 @@ class TrainingRows:
             usable = inside
         common = labels.item <= n_candidates
         self.dropped["too_few_clicks"] += int((usable & ~common).sum())
-        return found, labels, np.flatnonzero(usable & common), next_items(labels, group, n_candidates, self._n_targets)
+        kept = np.flatnonzero(usable & common)
+        return found, labels, kept, next_items(labels, group, n_candidates, self._n_targets)[kept]
+
+    def _rows_of(self, found: Behaviours, user: np.ndarray, kept: np.ndarray) -> np.ndarray:
+        """Where each row begins among the ``kept`` labels, and the end: int64 ``[rows + 1]``.
+
+        A row is a session; with ``history_max`` it is a window of so many clicks of ``user`` ``[L]``, counted back from the
+        user's last label: in ``found`` its labels then all see what the window holds before them, and nothing older.
+        """
+        if not self._rules.history_max:
+            return _group_starts(found.session[kept])
+        begins = found.short[kept]
+        starts = _windows(user[kept], begins, self._rules.history_max)
+        found.short[kept, 0] = begins[:, 0]
+        return starts
 
     def _unclicked_lists(
-        self, events: Events, found: Behaviours, labels: Labels, kept: np.ndarray
+        self, events: Events, found: Behaviours, labels: Labels, kept: np.ndarray, first: np.ndarray
     ) -> tuple[Lists, np.ndarray]:
         """The unclicked sequences ``(offsets, values)`` and, for each kept label, which one is its own."""
         if self._unclicked_at == "label":
             return self._controlled((found.unclicked_offsets, found.unclicked_values), labels.row, labels.time, kept)
-        first = _group_starts(found.session[kept])
         starts = kept[first[:-1]]
         times = found.click_time[found.short[starts, 0]]
         at_start = behaviours(events, labels.row[starts], times, self._features, self._rules)
@@ -124,16 +142,31 @@ class TrainingRows:
         places = np.arange(len(row)) - np.repeat(ends - counts, counts) + self._first[rows][row]
         points, found = self._points[places], self._found
         last = points[ends - 1]  # the last point sees most of the session, the others a prefix of it
-        short, length = short_lists(found, last)
         lists, owner, unclicked_row = np.unique(self._list_of[places], return_index=True, return_inverse=True)
         unclicked, unclicked_of = flat_lists(*self._lists, lists)
         batch = Batch(
-            short=short, short_length=length, long=long_lists(found, last), user=self._user[rows],
+            **short_lists(found, last), long=long_lists(found, last), user=self._user[rows],
             profile=self._profile[self._user[rows]], unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=row[owner], row=row, position=found.short[points, 1] - found.short[points, 0] - 1,
-            unclicked_row=unclicked_row.astype(np.int64), **streams(found, points, row),
+            time=self._time[places], unclicked_row=unclicked_row.astype(np.int64), **streams(found, points, row),
         )  # fmt: skip
-        return batch, self._label[points]
+        return batch, self._label[places]
+
+
+@numba.njit(cache=True, nogil=True)
+def _windows(user, short, history_max):
+    """Where each window begins among labels sorted by (user, time), and the end. ``short`` int64 ``[L, 2]`` holds what each
+    label may see, at most ``history_max`` clicks; its first column is moved to the beginning of the label's window."""
+    starts = np.empty(len(user) + 1, np.int64)
+    n, begin = 0, 0
+    for at in range(len(user) - 1, -1, -1):
+        if at == len(user) - 1 or user[at] != user[at + 1] or short[at, 1] <= begin:
+            begin = short[at, 0]
+            n += 1
+        starts[len(user) - n] = at  # of a window the first label is written last
+        short[at, 0] = begin
+    starts[len(user)] = len(user)
+    return starts[len(user) - n :].copy()
 
 
 def _group_starts(group: np.ndarray) -> np.ndarray:

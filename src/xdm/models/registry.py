@@ -15,11 +15,13 @@ from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.models.actions import ActionSDM, ActionSDMConfig
 from xdm.models.comirec import ComiRec, ComiRecConfig
+from xdm.models.encoder import Encoder
 from xdm.models.gru4rec import GRU4Rec, GRU4RecConfig
 from xdm.models.inputs import Sizes
 from xdm.models.sasrec import SASRec, SASRecConfig
+from xdm.models.scoring import PairScoring, Scoring
 from xdm.models.sdm import SDM, SDMConfig
-from xdm.models.unclicked import Encoder, Queries, UnclickedConfig, UnclickedExtension
+from xdm.models.unclicked import Queries, UnclickedConfig, UnclickedExtension
 from xdm.schema import ConfigError, nearest
 
 
@@ -27,9 +29,11 @@ from xdm.schema import ConfigError, nearest
 class ModelEntry:
     """An encoder and its settings."""
 
-    encoder: Any  # (config, sizes, codes) -> Encoder
+    encoder: type[Encoder]  # made of (config, sizes, codes)
     config: type[BaseModel]
     summary: str
+    paper: str = ""  # authors, where and when it was published, arXiv number
+    needs: tuple[str, ...] = ()  # of "user", "times", "sessions", "features", "exposures": beyond the clicked items in order
 
 
 MODELS = {
@@ -139,7 +143,7 @@ class RetrievalModel(nn.Module):
         """``codes`` int ``[F, items + 1]``: see `ItemInputs`; ``item_features``: item vectors are sums with their features'."""
         super().__init__()
         self.sizes = sizes
-        self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined]
+        self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined, call-arg]
         if unclicked.enabled and unclicked.user_query and not self.encoder.users.width:
             raise ConfigError(
                 "unclicked.user_query: this encoder reads nothing of the user that a query could be made of"
@@ -149,16 +153,37 @@ class RetrievalModel(nn.Module):
             self.output = scored_table(sizes.n_candidates, self.encoder.width)
         features = sizes.features.values() if item_features else ()
         self.output_features = nn.ModuleList(scored_table(n, self.encoder.width) for n in features)
+        if self.scoring.bias:
+            self.output_bias = nn.Embedding(sizes.n_candidates + 1, 1, padding_idx=0)
+            nn.init.zeros_(self.output_bias.weight)
         self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
 
     def forward(self, batch: Batch) -> Queries:
         """Queries at every point of ``batch`` (tensors)."""
         h = self.encoder.encode(batch)  # [P, K, d]
-        return Queries(h, h) if self.unclicked is None else self.unclicked(h, self.encoder, batch, self.vectors)
+        if self.unclicked is not None:
+            return self.unclicked(h, self.encoder, batch, self.vectors)
+        return Queries(self.scoring.queries(h), h, h)
 
     @property
-    def scored(self) -> nn.Embedding:
-        """The table that is scored, of at least ``n_candidates + 1`` rows: the input table of items where the two are tied."""
+    def scoring(self) -> Scoring:
+        """How queries and item vectors make scores."""
+        return self.encoder.scoring
+
+    def score(self, queries: Tensor, vectors: Tensor) -> Tensor:
+        """``[P, S]``: the scores of ``queries`` ``[P, K, d']`` with ``vectors`` ``[S, d']``, the same for all points, or
+        ``[P, S, d']``, each point's own; of K interests the best."""
+        if isinstance(self.scoring, PairScoring):
+            return self.scoring.scores(queries, vectors)
+        if vectors.dim() == 2:
+            scores = queries @ vectors.T  # [P, K, S]
+        else:
+            scores = queries @ vectors.transpose(1, 2)  # [P, K, S]
+        return scores[:, 0] if queries.shape[1] == 1 else scores.amax(dim=1)
+
+    @property
+    def item_table(self) -> nn.Embedding:
+        """The table of item vectors, of at least ``n_candidates + 1`` rows: the input table of items where the two are tied."""
         table = self.output if hasattr(self, "output") else self.encoder.items.tables[0]
         assert isinstance(table, nn.Embedding)
         return table
@@ -166,18 +191,25 @@ class RetrievalModel(nn.Module):
     def vectors(self, items: Tensor) -> Tensor:
         """Item vectors of ``items`` (any shape): ``[..., d]``; of what cannot be recommended, zeros."""
         items = torch.where(items <= self.sizes.n_candidates, items, 0)
-        vectors = self.scored(items)
+        vectors = self.item_table(items)
         for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
             vectors = vectors + table(codes[items])
         return vectors
 
+    def scored(self, items: Tensor) -> Tensor:
+        """Item vectors of ``items`` (any shape) as they are scored: ``[..., d']``."""
+        bias = None
+        if self.scoring.bias:
+            bias = self.output_bias(torch.where(items <= self.sizes.n_candidates, items, 0)).squeeze(-1)
+        return self.scoring.items(self.vectors(items), bias)
+
     def item_vectors(self) -> Tensor:
-        """``[n_candidates, d]``; row i belongs to index i + 1."""
+        """All that can be recommended, as it is scored: ``[n_candidates, d']``; row i belongs to index i + 1."""
         rows = slice(1, self.sizes.n_candidates + 1)
-        vectors = self.scored.weight[rows]
+        vectors = self.item_table.weight[rows]
         for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
             vectors = vectors + table(codes[rows])
-        return vectors
+        return self.scoring.items(vectors, self.output_bias.weight[rows, 0] if self.scoring.bias else None)
 
 
 def scored_table(rows: int, width: int) -> nn.Embedding:

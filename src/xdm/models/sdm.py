@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, model_validat
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
+from xdm.models.encoder import Encoder
 from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs
 from xdm.models.layers import RecurrentStack, SelfAttention, causal, linear, masked_softmax, to_width
 
@@ -74,7 +75,7 @@ class SDMConfig(BaseModel):
         return self
 
 
-class SDM(nn.Module):
+class SDM(Encoder):
     """Short-term session through LSTM and self-attention, long-term lists through attention, joined by a gate."""
 
     def __init__(self, config: SDMConfig, sizes: Sizes, codes: np.ndarray) -> None:

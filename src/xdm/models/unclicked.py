@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.inputs import ItemInputs, UserInputs
+from xdm.models.encoder import Encoder
 from xdm.models.layers import linear
 from xdm.models.pooling import Pooling, SequencePooling, Sequences
 
@@ -48,25 +48,14 @@ class UnclickedConfig(BaseModel):
     dropout: float = Field(0.2, ge=0, lt=1, description="on the pooling weights")
 
 
-class Encoder(Protocol):
-    """What an encoder offers: queries, and the inputs that an extension shares with it."""
-
-    width: int  # d
-    interests: int  # K
-    items: ItemInputs
-    users: UserInputs
-
-    def encode(self, batch: Batch) -> Tensor:
-        """``[P, K, d]``."""
-        ...
-
-
 @dataclass(frozen=True)
 class Queries:
-    """``query`` ``[P, K, d]`` is what is scored (ẑ); ``clicked`` ``[P, K, d]`` is h; ``unclicked`` ``[P, d]`` is n and
-    ``has_unclicked`` ``[P]`` bool says where there is one. Without the extension query and clicked are the same."""
+    """``query`` ``[P, K, d']`` is what is scored; ``fused`` ``[P, K, d]`` is ẑ and ``clicked`` ``[P, K, d]`` is h;
+    ``unclicked`` ``[P, d]`` is n and ``has_unclicked`` ``[P]`` bool says where there is one. ``query`` is ẑ in the form that
+    the encoder's scoring wants it; without the extension ẑ and h are the same."""
 
     query: Tensor
+    fused: Tensor
     clicked: Tensor
     unclicked: Tensor | None = None
     has_unclicked: Tensor | None = None
@@ -124,4 +113,5 @@ class UnclickedExtension(nn.Module):
         sequences = self.sequences(batch, encoder, vectors)
         n = self.pooling(sequences, user[batch.unclicked_owner])[batch.unclicked_row]  # [P, d]
         present = sequences.present[batch.unclicked_row]  # [P]
-        return Queries(self.fusion(h, n, user[batch.row], present), h, n, present)
+        z = self.fusion(h, n, user[batch.row], present)
+        return Queries(encoder.scoring.queries(z), z, h, n, present)

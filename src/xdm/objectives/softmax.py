@@ -88,11 +88,3 @@ def full_softmax(queries: Tensor, targets: Tensor, item_vectors: Tensor) -> Tens
     log_chances = F.log_softmax(queries @ item_vectors.T, dim=1)  # [P, N]
     of_targets = log_chances.gather(1, torch.clamp(targets - 1, min=0))  # [P, M]
     return -(of_targets * target_weights(targets, queries.dtype)).sum(1).mean()
-
-
-def readout(queries: Tensor, vectors: Tensor) -> Tensor:
-    """``[P, d]``: of K interests ``[P, K, d]`` the one that scores the label's vector ``[P, d]`` highest."""
-    if queries.shape[1] == 1:
-        return queries[:, 0]
-    best = (queries * vectors[:, None]).sum(-1).argmax(dim=1)
-    return queries[torch.arange(len(queries), device=queries.device), best]

@@ -11,8 +11,8 @@ from xdm.bundle.model import TrainedModel
 from xdm.data.batches import Batch, point_batch
 from xdm.data.profiles import profile_codes
 from xdm.log.store import Store
+from xdm.models.encoder import best_interest
 from xdm.models.registry import RetrievalModel
-from xdm.objectives.softmax import readout
 from xdm.objectives.triplet import DISTANCES
 from xdm.reports.points import SampledPoints, View
 from xdm.schema import UsageError
@@ -57,7 +57,7 @@ def vectors_of(trained: TrainedModel, store: Store, points: SampledPoints) -> Ve
         found = view.recommender.behaviours(asked)
         for first in range(0, len(places), POINTS_AT_ONCE):
             which = np.arange(first, min(first + POINTS_AT_ONCE, len(places)))
-            batch = point_batch(found, which, asked.user[which], profile[asked.user[which]])
+            batch = point_batch(found, which, asked.time[which], asked.user[which], profile[asked.user[which]])
             held.append(_vectors(trained.model, batch, label[which]))
     unclicked = [one.unclicked for one in held if one.unclicked is not None]
     return Vectors(
@@ -72,7 +72,7 @@ def _vectors(model: RetrievalModel, batch: Batch, label: np.ndarray) -> Vectors:
     with torch.inference_mode():
         queries, c = model(batch.map(torch.from_numpy)), model.vectors(torch.from_numpy(label))
         n = None if queries.unclicked is None else queries.unclicked.numpy()
-        return Vectors(readout(queries.query, c).numpy(), readout(queries.clicked, c).numpy(), c.numpy(), n)
+        return Vectors(best_interest(queries.fused, c).numpy(), best_interest(queries.clicked, c).numpy(), c.numpy(), n)
 
 
 def mean_distance(model: str, pair: str, a: np.ndarray, b: np.ndarray, distance: str) -> MeanDistance:

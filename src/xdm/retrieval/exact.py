@@ -25,16 +25,7 @@ class ExactRetriever:
         Raises:
             InternalError: they are not float32 ``[N, d]`` with contiguous rows, or hold NaN or infinity.
         """
-        if item_vectors.ndim != 2 or item_vectors.dtype != np.float32 or not item_vectors.flags.c_contiguous:
-            raise InternalError(
-                f"item vectors must be contiguous float32 [N, d], not {item_vectors.dtype} {list(item_vectors.shape)}"
-            )
-        for first in range(0, len(item_vectors), ITEM_BLOCK):
-            finite = np.isfinite(item_vectors[first : first + ITEM_BLOCK]).all(axis=1)
-            if not finite.all():
-                index = first + int(finite.argmin()) + 1
-                raise InternalError(f"the vector of item index {index} holds NaN or infinity")
-        self.item_vectors = item_vectors
+        self.item_vectors = checked_vectors(item_vectors)
 
     def __len__(self) -> int:
         return len(self.item_vectors)
@@ -51,10 +42,10 @@ class ExactRetriever:
         Raises:
             InternalError: a shape that does not fit, or a query that holds NaN or infinity.
         """
-        queries = self._checked(queries, k, exclude)
+        queries = checked_queries(queries, self.item_vectors.shape[1], k, exclude)
         n_questions, n_interests, d = queries.shape
         flat = queries.reshape(n_questions * n_interests, d)
-        excluded, excluded_offsets = _flatten(exclude, n_questions)
+        excluded, excluded_offsets = flatten_excluded(exclude, n_questions)
         top_scores = np.full((n_questions, k), -np.inf, SCORE_DTYPE)
         top_items = np.full((n_questions, k), PADDING, ITEM_DTYPE)
         # A few questions are one long product over all items: starting BLAS threads for each short block costs more
@@ -71,30 +62,52 @@ class ExactRetriever:
                 shape = (rows.stop - rows.start, len(block))
                 out = scores[: shape[0] * shape[1]].reshape(shape)
                 np.matmul(flat[rows], block.T, out=out)
-                _keep_best(
+                keep_best(
                     out, n_interests, first_item + 1, top_scores[first:last], top_items[first:last],
                     excluded, excluded_offsets[first : last + 1],
                 )  # fmt: skip
-        _sort_best_first(top_scores, top_items)
+        sort_best_first(top_scores, top_items)
         return top_scores, top_items
 
-    def _checked(self, queries: np.ndarray, k: int, exclude: list[np.ndarray] | None) -> np.ndarray:
-        queries = np.ascontiguousarray(queries, np.float32)
-        if queries.ndim != 3 or queries.shape[1] < 1 or queries.shape[2] != self.item_vectors.shape[1]:
-            raise InternalError(
-                f"queries must be [Q, K, {self.item_vectors.shape[1]}] like the item vectors, not {list(queries.shape)}"
-            )
-        if k < 1:
-            raise InternalError(f"k must be at least 1, not {k}")
-        if exclude is not None and len(exclude) != len(queries):
-            raise InternalError(f"{len(queries)} questions came with {len(exclude)} lists of excluded items")
-        finite = np.isfinite(queries).all(axis=(1, 2))
+
+def checked_vectors(item_vectors: np.ndarray) -> np.ndarray:
+    """``item_vectors``, which are contiguous float32 ``[N, d]`` without NaN or infinity.
+
+    Raises:
+        InternalError: they are not.
+    """
+    if item_vectors.ndim != 2 or item_vectors.dtype != np.float32 or not item_vectors.flags.c_contiguous:
+        raise InternalError(
+            f"item vectors must be contiguous float32 [N, d], not {item_vectors.dtype} {list(item_vectors.shape)}"
+        )
+    for first in range(0, len(item_vectors), ITEM_BLOCK):
+        finite = np.isfinite(item_vectors[first : first + ITEM_BLOCK]).all(axis=1)
         if not finite.all():
-            raise InternalError(f"the query of question {int(finite.argmin())} (from 0) holds NaN or infinity")
-        return queries
+            index = first + int(finite.argmin()) + 1
+            raise InternalError(f"the vector of item index {index} holds NaN or infinity")
+    return item_vectors
 
 
-def _flatten(exclude: list[np.ndarray] | None, n_questions: int) -> tuple[np.ndarray, np.ndarray]:
+def checked_queries(queries: np.ndarray, width: int, k: int, exclude: list[np.ndarray] | None) -> np.ndarray:
+    """``queries`` as contiguous float32 ``[Q, K, width]``.
+
+    Raises:
+        InternalError: a shape that does not fit, or a query that holds NaN or infinity.
+    """
+    queries = np.ascontiguousarray(queries, np.float32)
+    if queries.ndim != 3 or queries.shape[1] < 1 or queries.shape[2] != width:
+        raise InternalError(f"queries must be [Q, K, {width}] like the item vectors, not {list(queries.shape)}")
+    if k < 1:
+        raise InternalError(f"k must be at least 1, not {k}")
+    if exclude is not None and len(exclude) != len(queries):
+        raise InternalError(f"{len(queries)} questions came with {len(exclude)} lists of excluded items")
+    finite = np.isfinite(queries).all(axis=(1, 2))
+    if not finite.all():
+        raise InternalError(f"the query of question {int(finite.argmin())} (from 0) holds NaN or infinity")
+    return queries
+
+
+def flatten_excluded(exclude: list[np.ndarray] | None, n_questions: int) -> tuple[np.ndarray, np.ndarray]:
     """Excluded indices as one array, sorted within each question, and where each question's start ``[Q + 1]``."""
     offsets = np.zeros(n_questions + 1, np.int64)
     if not exclude:
@@ -104,7 +117,7 @@ def _flatten(exclude: list[np.ndarray] | None, n_questions: int) -> tuple[np.nda
 
 
 @njit(nogil=True, cache=True)
-def _keep_best(scores, n_interests, first_index, top_scores, top_items, excluded, excluded_offsets):
+def keep_best(scores, n_interests, first_index, top_scores, top_items, excluded, excluded_offsets):
     """Put the block's items that beat the worst kept one into the heaps ``top_*`` ``[Q, k]``; ``scores`` is scratch.
 
     A heap starts as k times (-inf, 0), so its root is the threshold from the first item on. Items come by rising
@@ -160,7 +173,7 @@ def _sift_down(scores, items, size):
 
 
 @njit(nogil=True, cache=True)
-def _sort_best_first(top_scores, top_items):
+def sort_best_first(top_scores, top_items):
     """Sort each heap in place: take the worst away to the end, again and again."""
     for q in range(top_scores.shape[0]):
         scores, items = top_scores[q], top_items[q]

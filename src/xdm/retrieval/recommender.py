@@ -13,8 +13,7 @@ from xdm.data.batches import Batch, point_batch
 from xdm.data.controls import Control
 from xdm.data.profiles import profile_codes
 from xdm.log.store import EntityTable
-from xdm.retrieval.exact import ExactRetriever
-from xdm.retrieval.types import MODEL, POPULAR, Points, TopK
+from xdm.retrieval.types import MODEL, POPULAR, Points, Retriever, TopK
 from xdm.schema import PADDING, SCORE_DTYPE
 from xdm.vocabulary import Vocabulary
 
@@ -22,24 +21,24 @@ Tower = Callable[[Batch], np.ndarray]  # a batch of one point a row, as arrays, 
 
 
 class TowerRecommender:
-    """Behaviours by the kernel, queries by the tower, items by exact search over the candidates.
+    """Behaviours by the kernel, queries by the tower, items by the retriever.
 
     A user without a visible click gets the items with the most training clicks, which the catalogue's order is.
     """
 
     def __init__(
-        self, tower: Tower, item_vectors: np.ndarray, items: EntityTable, users: EntityTable, rules: BehaviourRules,
+        self, tower: Tower, retriever: Retriever, items: EntityTable, users: EntityTable, rules: BehaviourRules,
         control: Control | None = None,
     ) -> None:  # fmt: skip
-        """``item_vectors`` ``[candidates, d]``: the first rows of ``items`` are the candidates, most clicked first.
+        """``retriever`` holds the candidates, which are the first rows of ``items``, most clicked first.
         ``control`` puts other lists in the place of the unclicked ones, as it did in training."""
-        self._tower, self._retriever = tower, ExactRetriever(item_vectors)
+        self._tower, self._retriever = tower, retriever
         self.items, self.rules, self.control = items, rules, control
         self._users = users
         self._features = FeatureTable.of(len(items), items.features)
         self._profile = profile_codes(users)
         self._clicks = items.counts("clicks")[1:]
-        self.n_candidates = len(item_vectors)
+        self.n_candidates = len(retriever)
 
     @property
     def catalogue(self) -> Vocabulary:
@@ -59,9 +58,10 @@ class TowerRecommender:
         offsets, values = take_lists(*lists, which)
         return replace(found, unclicked_offsets=offsets, unclicked_values=values)
 
-    def queries(self, found: Behaviours, which: np.ndarray, user: np.ndarray) -> np.ndarray:
-        """The user vectors ``[P, K, d]`` of the points ``which``, all with a visible click; ``user`` ``[P]`` indices."""
-        return self._tower(point_batch(found, which, user, self._profile[user]))
+    def queries(self, found: Behaviours, which: np.ndarray, points: Points) -> np.ndarray:
+        """The queries ``[P, K, d]`` of the ``which`` of ``points``, all with a visible click; ``found`` is theirs."""
+        user = points.user[which]
+        return self._tower(point_batch(found, which, points.time[which], user, self._profile[user]))
 
     def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None) -> TopK:
         """See `xdm.retrieval.types.Recommender`."""
@@ -73,7 +73,7 @@ class TowerRecommender:
         if len(known):
             left_out = None if exclude is None else [exclude[q] for q in known]
             scores[known], items[known] = self._retriever.top_k(
-                self.queries(found, known, points.user[known]), k, left_out
+                self.queries(found, known, points), k, left_out
             )
         for q in np.flatnonzero(source == POPULAR):
             popular = self._popular(k, None if exclude is None else exclude[q])

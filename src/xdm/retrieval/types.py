@@ -47,6 +47,21 @@ class TopK:
     source: np.ndarray
 
 
+class Retriever(Protocol):
+    """From queries to items: one way to search for offline evaluation and live service alike (design, contract 5)."""
+
+    def __len__(self) -> int:
+        """The number of candidates, which are the indices from 1 on."""
+        ...
+
+    def top_k(
+        self, queries: np.ndarray, k: int, exclude: list[np.ndarray] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ``k`` best of ``queries`` float32 ``[Q, K, d]``, never one of ``exclude[q]``: scores float32 ``[Q, k]`` and item
+        indices int32 ``[Q, k]``, best first; where fewer are found, ``-inf`` and 0 fill the end."""
+        ...
+
+
 class Recommender(Protocol):
     """Anything that ranks its catalogue for a batch of questions: a bundle, a model in training, a baseline.
 

@@ -145,11 +145,16 @@ class Config(_Section):
         if getattr(self.model, "reads_stream", False) and not self.behaviours.stream_max:
             name = self.model.name  # type: ignore[attr-defined]
             raise ValueError(f"model {name} reads the stream of exposures; set behaviours.stream_max, to 50 say")
-        length = getattr(self.model, "length", None)
-        if length is not None and length < self.behaviours.session_max:
+        length, rules = getattr(self.model, "length", None), self.behaviours
+        key = "history_max" if rules.history_max else "session_max"
+        if length is not None and length < getattr(rules, key):
             raise ValueError(
-                f"model.length {length} is below behaviours.session_max {self.behaviours.session_max}; "
-                "a session's last clicks would have no position"
+                f"model.length {length} is below behaviours.{key} {getattr(rules, key)}; the last clicks would have no position"
+            )
+        if rules.history_max and (self.data.label_scope, self.data.unclicked_at) != ("user", "label"):
+            raise ValueError(
+                "behaviours.history_max takes the user's clicks whatever their session; it goes with data.label_scope=user and "
+                "data.unclicked_at=label alone"
             )
         return self
 

@@ -66,6 +66,9 @@ class Loop:
         """Finish the current epoch from where the loop stands; ``after_step`` is called with the figures of each step."""
         settings = self.config.training
         order = epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
+        if not self.batch:
+            with torch.no_grad():
+                self.model.encoder.before_epoch(self.model, self.epoch)
         self.model.train()
         while self.batch < self.batches_an_epoch:
             begin = self.batch * settings.batch_size
@@ -85,6 +88,8 @@ class Loop:
         loss.total.backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
+        with torch.no_grad():
+            self.model.encoder.after_step(self.model)
         figures = {name: float(value.detach()) for name, value in vars(loss).items()}
         return {
             "step": self.step, "epoch": self.epoch, "loss": figures.pop("total"), **figures,

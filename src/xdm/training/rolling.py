@@ -126,7 +126,9 @@ def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catal
         catalogue.items.vocabulary.ids
     )  # by new index - 1: the old index, 0 if unknown
     # Where the two tables are one, all the items that it knows count.
-    tables = {id(new.scored.weight): known.n_candidates, id(new.encoder.items.tables[0].weight): known.n_items}
+    tables = {id(new.item_table.weight): known.n_candidates, id(new.encoder.items.tables[0].weight): known.n_items}
+    if new.scoring.bias:
+        tables[id(new.output_bias.weight)] = known.n_candidates
     with torch.no_grad():
         for weight, held in zip(new.parameters(), old.parameters(), strict=True):
             if id(weight) not in tables:
@@ -135,6 +137,9 @@ def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catal
             rows = torch.from_numpy(place[: len(weight) - 1].astype("int64"))
             rows = torch.where(rows <= tables[id(weight)], rows, 0)
             weight[1:][rows > 0] = held[rows[rows > 0]]
+        buffers = dict(old.named_buffers())
+        for name in new.state_dict().keys() & buffers.keys():  # what is kept with the weights; not the codes of items
+            new.get_buffer(name).copy_(buffers[name])
 
 
 def _line(metrics: dict[str, Any], ks: tuple[int, ...]) -> str:

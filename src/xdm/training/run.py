@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import yaml
 
-from xdm.bundle.writing import torch_tower, write_bundle
+from xdm.bundle.writing import torch_retriever, torch_tower, write_bundle
 from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
 from xdm.data.controls import Control
@@ -64,10 +64,10 @@ def recommender_of(
     model: RetrievalModel, catalogue: Catalogue, config: Config, control: Control | None = None
 ) -> TowerRecommender:
     """The model as it stands, ready to recommend."""
-    vectors = model.item_vectors().detach().numpy().copy()
     return TowerRecommender(
-        lambda batch: torch_tower(model, batch), vectors, catalogue.items, catalogue.users, config.behaviours, control
-    )
+        lambda batch: torch_tower(model, batch), torch_retriever(model), catalogue.items, catalogue.users, config.behaviours,
+        control,
+    )  # fmt: skip
 
 
 class Run:
@@ -209,7 +209,7 @@ class Run:
         split = Split("time", self.validation_from, self.test_from)
         k = int(monitor.split("@")[1])
         metrics = evaluate(
-            recommender_of(loop.model, catalogue, self.config, loop.rows.control), self.store, split, ks=(k,), baselines=False
+            recommender_of(loop.model, catalogue, self.config, loop.rows.control), self.store, split, ks=(k,), baselines=()
         )
         figures = {name: value for name, value in metrics.items() if name.endswith(f"@{k}")}
         self.history.append({"epoch": loop.epoch, "step": loop.step, **figures})

@@ -9,16 +9,19 @@ import torch
 from torch import Tensor
 
 from xdm.data.batches import Batch
+from xdm.models.encoder import best_interest
 from xdm.models.registry import RetrievalModel
+from xdm.models.unclicked import Queries
 from xdm.objectives.rejection import not_to_recommend
-from xdm.objectives.softmax import full_softmax, log_expected_count, log_uniform_sample, readout, sampled_softmax
+from xdm.objectives.softmax import full_softmax, log_expected_count, log_uniform_sample, sampled_softmax
 from xdm.objectives.triplet import triplet
 from xdm.training.config import ObjectiveConfig
 
 
 @dataclass(frozen=True)
 class Losses:
-    """``total = softmax + metric_weight * metric + not_to_recommend * rejection``; scalars with gradient."""
+    """``total = softmax + metric_weight * metric + not_to_recommend * rejection``; scalars with gradient. ``softmax`` stands for
+    the objective, whatever its name, and what the encoder adds to it."""
 
     total: Tensor
     softmax: Tensor
@@ -39,28 +42,50 @@ def losses(
     model: RetrievalModel, batch: Batch, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator
 ) -> Losses:
     """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none."""
+    encoder, n = model.encoder, model.sizes.n_candidates
+    if encoder.trained_points == "last":
+        last = torch.cat([batch.row[1:] != batch.row[:-1], torch.ones_like(batch.row[:1], dtype=torch.bool)])
+        batch, targets = batch.at(last), targets[last]
     queries = model(batch)
-    target_vectors = model.vectors(targets)  # [P, M, d]
-    labels, label_vectors = targets[:, 0], target_vectors[:, 0]  # [P], [P, d]
-    query = readout(queries.query, label_vectors)
-    n = model.sizes.n_candidates
+    labels = targets[:, 0]  # [P]
     full = config.name == "softmax" or 2 * config.negatives >= n
-    scored = model.item_vectors() if full or config.not_to_recommend else None  # [n, d]
-    if full and scored is not None:
-        softmax = full_softmax(query, targets, scored)
-    else:
-        softmax = split_softmax(model, query, targets, target_vectors, config, rng)
+    scored = model.item_vectors() if full or config.not_to_recommend else None  # [n, d']
+    own = encoder.own_loss(queries.fused, targets, model, rng)
+    softmax = own if own is not None else objective(model, queries, batch, targets, scored if full else None, config, rng)
+    if (penalty := encoder.penalty(queries.fused, batch)) is not None:
+        softmax = softmax + penalty
     metric, rejection = torch.zeros(()), torch.zeros(())
     if queries.unclicked is not None and queries.has_unclicked is not None and config.metric != "none":
-        clicked = readout(queries.clicked, label_vectors)
+        label_vectors = model.vectors(labels)  # [P, d]
+        clicked = best_interest(queries.clicked, label_vectors)
         metric = triplet(
             clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric, config.distance
         )
     if config.not_to_recommend and scored is not None:
         point, item = unclicked_pairs(batch, labels, n)
+        query = encoder.readout(queries.query, model.scored(labels))
         rejection = not_to_recommend(query, point, scored[item - 1], scored)
     total = softmax + config.metric_weight * metric + config.not_to_recommend * rejection
     return Losses(total, softmax, metric, rejection)
+
+
+def objective(
+    model: RetrievalModel, queries: Queries, batch: Batch, targets: Tensor, scored: Tensor | None, config: ObjectiveConfig,
+    rng: np.random.Generator,
+) -> Tensor:  # fmt: skip
+    """The configured objective over the points and whatever else the encoder asks for; ``scored`` are all item vectors
+    ``[n, d']``, for a softmax over all of them."""
+    query = queries.query  # [P, K, d']
+    if (extra := model.encoder.extra(batch, rng)) is not None:
+        query = torch.cat([query, model.scoring.queries(extra[0])])  # [P + Q, K, d']
+        more = torch.zeros((len(extra[1]), targets.shape[1]), dtype=targets.dtype, device=targets.device)
+        more[:, 0] = extra[1]
+        targets = torch.cat([targets, more])
+    target_vectors = model.scored(targets)  # [P + Q, M, d']
+    query = model.encoder.readout(query, target_vectors[:, 0])  # [P + Q, d']
+    if scored is not None:
+        return full_softmax(query, targets, scored)
+    return split_softmax(model, query, targets, target_vectors, config, rng)
 
 
 def split_softmax(
@@ -78,7 +103,7 @@ def split_softmax(
             return torch.from_numpy(log_expected_count(which, n, draws).astype(np.float32))
 
         mean = sampled_softmax(
-            query[part], own, target_vectors[part], items, model.vectors(items),
+            query[part], own, target_vectors[part], items, model.scored(items),
             log_expected(np.maximum(own.numpy(), 1)), log_expected(sample.items),
         )  # fmt: skip
         total = total + mean * (len(own) / len(query))

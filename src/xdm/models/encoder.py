@@ -1,0 +1,70 @@
+"""The contract of an encoder: what a model's file fills, and what it may override. Everything else is shared."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from xdm.data.batches import Batch
+from xdm.models.inputs import ItemInputs, UserInputs
+from xdm.models.scoring import InnerProduct, Scoring
+
+if TYPE_CHECKING:
+    from xdm.models.registry import RetrievalModel
+
+
+class Encoder(nn.Module):
+    """From behaviours to query vectors.
+
+    A model sets ``width`` (d), ``interests`` (K, at most), ``items``, ``users`` and, where it is not the inner product,
+    ``scoring`` in its constructor ``(config, sizes, codes)``, and fills `encode`. The rest has defaults.
+    """
+
+    trained_points: ClassVar[Literal["all", "last"]] = "all"  # "last": the loss asks for one point a row, its last
+    width: int
+    interests: int
+    items: ItemInputs
+    users: UserInputs
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scoring: Scoring = InnerProduct()
+
+    def encode(self, batch: Batch) -> Tensor:
+        """Queries at every point of ``batch``: ``[P, K, d]``. Of what comes after a point's position nothing may be used."""
+        raise NotImplementedError
+
+    def readout(self, queries: Tensor, label_vectors: Tensor) -> Tensor:
+        """``[P, d]``: the one query that learns from each label, of K interests ``[P, K, d]``; by default the one that scores
+        the label's vector ``[P, d]`` highest. Vectors are as they are scored."""
+        return best_interest(queries, label_vectors)
+
+    def extra(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
+        """Further queries ``[Q, K, d]`` with labels int64 ``[Q]`` that the objective asks for in training, beside the points."""
+        return None
+
+    def penalty(self, queries: Tensor, batch: Batch) -> Tensor | None:
+        """A scalar added to the loss, from the plain queries ``[P, K, d]``."""
+        return None
+
+    def own_loss(self, queries: Tensor, targets: Tensor, model: RetrievalModel, rng: np.random.Generator) -> Tensor | None:
+        """A loss in the place of the configured objective, from the plain queries ``[P, K, d]`` and targets int64 ``[P, M]``."""
+        return None
+
+    def after_step(self, model: RetrievalModel) -> None:
+        """Called after each step of the optimiser, without gradients: for weights that must stay within bounds."""
+
+    def before_epoch(self, model: RetrievalModel, epoch: int) -> None:
+        """Called, without gradients, before the first step of each epoch (from 0). What it changes must be weights or buffers,
+        so that a run that is resumed is the same."""
+
+
+def best_interest(queries: Tensor, vectors: Tensor) -> Tensor:
+    """``[P, d]``: of K interests ``[P, K, d]`` the one whose inner product with the vector ``[P, d]`` is largest."""
+    if queries.shape[1] == 1:
+        return queries[:, 0]
+    best = (queries * vectors[:, None]).sum(-1).argmax(dim=1)
+    return queries[torch.arange(len(queries), device=queries.device), best]

@@ -1,0 +1,90 @@
+"""How a query and an item vector make a score.
+
+Most scores are, or fold exactly into, one inner product, so that any index of inner products can search them. With q the
+query and v the vector of an item whose bias is b:
+
+- inner product: ``q.v + b`` = ``[q; 1].[v; b]``
+- cosine over a temperature τ: ``cos(q, v) / τ + b`` = ``[q / |q|τ; 1].[v / |v|; b]``
+- squared distance: ``b - |q - v|²`` ranks as ``[2q; 1].[v; b - |v|²]``, which leaves out ``|q|²``, the same for every item
+
+A model whose score needs the candidate beside the query is a `PairScoring`; it is searched by scoring everything.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class Scoring(nn.Module):
+    """Base of all: what is ``foldable`` says how its queries and item vectors become those of an inner product."""
+
+    foldable = True
+    bias = False  # whether each item has a learned bias
+
+    def queries(self, z: Tensor) -> Tensor:
+        """Folded queries ``[..., d']`` of ``z`` ``[..., d]``."""
+        return z
+
+    def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        """Folded item vectors ``[..., d']`` of ``v`` ``[..., d]`` and their ``bias`` ``[...]``."""
+        return v
+
+
+class InnerProduct(Scoring):
+    """``q.v``, and ``+ b`` with ``bias``."""
+
+    def __init__(self, bias: bool = False) -> None:
+        super().__init__()
+        self.bias = bias
+
+    def queries(self, z: Tensor) -> Tensor:
+        return one_more(z, 1.0) if self.bias else z
+
+    def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        return v if bias is None else torch.cat([v, bias[..., None]], dim=-1)
+
+
+class Cosine(InnerProduct):
+    """The cosine divided by ``temperature``, and ``+ b`` with ``bias``. Vectors shorter than 1e-6 count as zeros."""
+
+    def __init__(self, temperature: float, bias: bool = False) -> None:
+        super().__init__(bias)
+        self.temperature = temperature
+
+    def queries(self, z: Tensor) -> Tensor:
+        return super().queries(F.normalize(z, dim=-1, eps=1e-6) / self.temperature)
+
+    def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        return super().items(F.normalize(v, dim=-1, eps=1e-6), bias)
+
+
+class SquaredDistance(Scoring):
+    """``-|q - v|²``, and ``+ b`` with ``bias``, less ``|q|²``, which ranks nothing."""
+
+    def __init__(self, bias: bool = False) -> None:
+        super().__init__()
+        self.bias = bias
+
+    def queries(self, z: Tensor) -> Tensor:
+        return one_more(2 * z, 1.0)
+
+    def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        squared = v.square().sum(-1, keepdim=True)
+        return torch.cat([v, -squared if bias is None else bias[..., None] - squared], dim=-1)
+
+
+class PairScoring(Scoring):
+    """A score of its own for each pair of a query and an item vector."""
+
+    foldable = False
+
+    def scores(self, queries: Tensor, vectors: Tensor) -> Tensor:
+        """``[P, N]`` of ``queries`` ``[P, K, d]`` with ``vectors`` ``[N, d]``, or ``[P, S]`` with ``[P, S, d]``, each point's own."""
+        raise NotImplementedError
+
+
+def one_more(x: Tensor, value: float) -> Tensor:
+    """``[..., d + 1]``: ``x`` ``[..., d]`` and one more coordinate of ``value``."""
+    return torch.cat([x, torch.full_like(x[..., :1], value)], dim=-1)
