@@ -1,4 +1,4 @@
-"""GRU4Rec, SASRec and ComiRec: their equations once more, one place at a time in plain loops."""
+"""SASRec and ComiRec: their equations once more, one place at a time in plain loops."""
 
 from __future__ import annotations
 
@@ -30,25 +30,6 @@ def norm(layer, x):
 def softmax(scores):
     chances = [math.exp(float(score)) for score in scores]
     return [chance / sum(chances) for chance in chances]
-
-
-@pytest.mark.parametrize("switches", [{}, {"layers": 2}, {"feature_width": 3}])
-def test_gru4rec(switches):
-    encoder = model_of(name="gru4rec", **switches).eval().double().encoder
-    for weight in encoder.layers.parameters():
-        torch.nn.init.normal_(weight, std=0.5)
-    for items, found in points_of(encoder):
-        x = list(items)
-        for layer in encoder.layers:
-            state, states = torch.zeros(8, dtype=torch.float64), []
-            for one in x:
-                r, z, n = (layer.weight_ih_l0 @ one + layer.bias_ih_l0).chunk(3)
-                of_r, of_z, of_n = (layer.weight_hh_l0 @ state + layer.bias_hh_l0).chunk(3)
-                reset, update = torch.sigmoid(r + of_r), torch.sigmoid(z + of_z)
-                state = (1 - update) * torch.tanh(n + reset * of_n) + update * state
-                states.append(state)
-            x = states
-        torch.testing.assert_close(found[0], x[-1])
 
 
 @pytest.mark.parametrize("kind", ["pre", "original"])
@@ -90,7 +71,7 @@ def test_comirec(interests):
             torch.testing.assert_close(found[k], wanted)
 
 
-@pytest.mark.parametrize("name", ["gru4rec", "sasrec", "comirec"])
+@pytest.mark.parametrize("name", ["sasrec", "comirec"])
 def test_the_items_are_tied_and_drawn_by_glorot(name):
     model = model_of(name=name, width=100, **({"heads": 1} if name == "sasrec" else {}))
     limit = math.sqrt(6 / (31 + 100))
@@ -101,8 +82,7 @@ def test_the_items_are_tied_and_drawn_by_glorot(name):
 
 
 def test_defaults_are_the_authors():
-    gru4rec, sasrec, comirec = (load_config(name).model for name in ("gru4rec", "sasrec", "comirec"))
-    assert (gru4rec.width, gru4rec.layers, gru4rec.input_dropout, gru4rec.hidden_dropout) == (100, 1, 0, 0.4)
+    sasrec, comirec = (load_config(name).model for name in ("sasrec", "comirec"))
     assert (sasrec.width, sasrec.blocks, sasrec.heads, sasrec.dropout, sasrec.length) == (50, 2, 1, 0.5, 50)
     assert (comirec.width, comirec.interests, comirec.hidden, comirec.length) == (64, 4, 4, 50)
 

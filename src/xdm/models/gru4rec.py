@@ -2,20 +2,27 @@
 
 Papers: Hidasi et al., "Session-based Recommendations with Recurrent Neural Networks", ICLR 2016, arXiv 1511.06939;
 Hidasi and Karatzoglou, "Recurrent Neural Networks with Top-k Gains for Session-based Recommendations", CIKM 2018,
-arXiv 1706.03847. Differences to the original: docs/models.md. Not yet proven against the authors' code.
+arXiv 1706.03847. Proven against the authors' PyTorch code: parity/gru4rec.py. Differences: docs/models/gru4rec.md.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from xdm.data.batches import Batch
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, glorot
+from xdm.models.encoder import Encoder
+from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
 from xdm.models.layers import to_width
+from xdm.models.scoring import InnerProduct
+
+Cell = Literal["torch", "paper"]
 
 
 class GRU4RecConfig(BaseModel):
@@ -24,39 +31,173 @@ class GRU4RecConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: Literal["gru4rec"] = "gru4rec"
-    width: int = Field(100, ge=1, description="d: hidden units of every layer, input and item vectors")
-    layers: int = Field(1, ge=1, le=8, description="recurrent layers")
-    input_dropout: float = Field(0.0, ge=0, lt=1, description="on the item inputs")
-    hidden_dropout: float = Field(0.4, ge=0, lt=1, description="on the states of every layer")
+    width: int = Field(100, ge=1, description="d: hidden units of the last layer, width of the item vectors")
+    lower_layers: tuple[int, ...] = Field((), max_length=7, description="hidden units of the layers below the last, from the lowest")
+    input_dropout: float = Field(0.0, ge=0, lt=1, description="on the item inputs; of one-hot items, on the states of the first layer")
+    hidden_dropout: float = Field(0.4, ge=0, lt=1, description="on the states of every layer, and so on what is carried on")
+    cell: Cell = Field(
+        "torch", description="torch: the reset gate acts after the recurrent matrix, as in the authors' PyTorch code; paper: before it"
+    )
+    item_width: int = Field(
+        0, ge=0, description="width of separate input vectors where tie_item_embedding is false; 0: none, items enter one-hot"
+    )
     feature_width: int = Field(0, ge=0, description="input width of each side feature of an item; 0, as the authors: ids alone")
+    bias: bool = Field(True, description="a learned bias of each item in its score")
     tie_item_embedding: bool = Field(True, description="score items by their input vectors (constrained embedding)")
 
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> GRU4RecConfig:
+        if self.tie_item_embedding and self.item_width:
+            raise ValueError("item_width is that of separate input vectors; it needs tie_item_embedding false")
+        if any(units < 1 for units in self.lower_layers):
+            raise ValueError(f"lower_layers {self.lower_layers} must be hidden units, each at least 1")
+        return self
 
-class GRU4Rec(nn.Module):
+    @property
+    def one_hot(self) -> bool:
+        """Whether items enter the first layer without a vector of their own."""
+        return not self.tie_item_embedding and not self.item_width
+
+
+class GRU4Rec(Encoder):
     """Item vectors, a stack of GRU layers, the state at each point."""
 
     def __init__(self, config: GRU4RecConfig, sizes: Sizes, codes: np.ndarray) -> None:
         """``codes`` int ``[F, items + 1]``: see `ItemInputs`."""
         super().__init__()
-        d = config.width
-        self.width, self.interests = d, 1
-        self.items = ItemInputs(sizes, d, config.feature_width, codes)
+        self.width, self.interests = config.width, 1
+        self.units = units = (*config.lower_layers, config.width)
+        self.scoring = InnerProduct(bias=config.bias)
         self.users = NoUserInputs()
-        self.project = to_width(self.items.width, d)
-        self.layers = nn.ModuleList(nn.GRU(d, d, batch_first=True) for _ in range(config.layers))
-        self.input_dropout, self.hidden_dropout = nn.Dropout(config.input_dropout), nn.Dropout(config.hidden_dropout)
-        glorot(self.items.tables[0])
-        for name, weight in self.layers.named_parameters():
-            if "bias" in name:
-                nn.init.zeros_(weight)
-                continue
-            for gate in range(3):  # each gate is a matrix of its own
-                nn.init.xavier_uniform_(weight.data[gate * d : (gate + 1) * d])
+        # A one-hot item times the input matrix of the three gates is a row of that matrix: the "vector" is the row.
+        width_in = 3 * units[0] if config.one_hot else config.item_width or config.width
+        self.items = ItemInputs(sizes, width_in, config.feature_width, codes)
+        self.project = to_width(self.items.width, width_in)
+        self.input_dropout = nn.Dropout(0.0 if config.one_hot else config.input_dropout)
+        # As in the authors' code, the input dropout of one-hot items is that of the first layer's states.
+        self.hidden_dropout = [config.hidden_dropout] * len(units)
+        if config.one_hot:
+            self.hidden_dropout[0] = config.input_dropout
+        self.layers = nn.ModuleList()
+        for number, width in enumerate(units):
+            below = units[number - 1] if number else width_in
+            if config.one_hot and number == 0:  # written in the paper's form in either code of the authors
+                self.layers.append(ResetBefore(None, width))
+            else:
+                self.layers.append(ResetBefore(below, width) if config.cell == "paper" else ResetAfter(below, width))
+        draw_rows(self.items.tables[0], gates=3 if config.one_hot else 1)
 
     def encode(self, batch: Batch) -> Tensor:
         """User vectors at every point: ``[P, 1, d]``."""
-        x = self.input_dropout(self.project(self.items(batch.short)))  # [B, T, d]
-        for layer in self.layers:
-            states, _ = layer(x)
-            x = self.hidden_dropout(states)  # [B, T, d]
-        return x[batch.row, batch.position][:, None]
+        states = self._states(batch.short, self.start(batch.short.shape[0]))[-1]  # [B, T, d]
+        return states[batch.row, batch.position][:, None]
+
+    def start(self, sessions: int) -> list[Tensor]:
+        """The state of each layer before any click: zeros ``[sessions, units]``."""
+        like = next(self.parameters())
+        return [like.new_zeros((sessions, units)) for units in self.units]
+
+    def advance(self, batch: Batch, states: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """One click of each session (``batch.short`` is ``[B, 1]``) after ``states``, each ``[B, units]``.
+
+        Returns the queries at the points, ``[P, 1, d]``, and the states after the click.
+        """
+        after = [layer[:, -1] for layer in self._states(batch.short, states)]  # each [B, units]
+        return after[-1][batch.row][:, None], after
+
+    def _states(self, items: Tensor, states: list[Tensor]) -> list[Tensor]:
+        """The states of each layer after each of ``items`` ``[B, T]``: ``[B, T, units]`` each. What stands at padding, on the
+        right, is asked for by nobody."""
+        x = self.input_dropout(self.project(self.items(items)))  # [B, T, width_in]
+        found = []
+        for layer, state, rate in zip(self.layers, states, self.hidden_dropout, strict=True):
+            x = layer(x, state, rate if self.training else 0.0)  # [B, T, units]
+            found.append(x)
+        return found
+
+
+class ResetAfter(nn.Module):
+    """A GRU layer whose reset gate acts on the product with the recurrent matrix: torch's form, with two biases a gate.
+
+    ``r, z = σ(W x + b + U h + c)``, ``n = tanh(W x + b + r ⊙ (U h + c))``, ``h' = (1 - z) ⊙ n + z ⊙ h``.
+    """
+
+    def __init__(self, width_in: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.input, self.recurrent = gates(width, width_in), gates(width, width)  # rows: r, z, n
+        self.input_bias = nn.Parameter(torch.zeros(3 * width))
+        self.recurrent_bias = nn.Parameter(torch.zeros(3 * width))
+
+    def forward(self, x: Tensor, state: Tensor, dropout: float) -> Tensor:
+        """``[B, T, width_in]`` after ``state`` ``[B, width]`` to ``[B, T, width]``."""
+        if not dropout:  # one kernel for all clicks, in training and in the exported graph
+            weights: list[Tensor] = [self.input, self.recurrent, self.input_bias, self.recurrent_bias]
+            return torch.gru(x, state[None], weights, True, 1, 0.0, False, False, True)[0]
+        inputs = F.linear(x, self.input, self.input_bias)  # [B, T, 3 width]
+        kept = dropped(inputs, self.width, dropout)  # [B, T, width]
+        after = []
+        for t in range(x.shape[1]):
+            r, z, n = inputs[:, t].chunk(3, dim=1)  # each [B, width]
+            of_r, of_z, of_n = F.linear(state, self.recurrent, self.recurrent_bias).chunk(3, dim=1)  # each [B, width]
+            update = torch.sigmoid(z + of_z)
+            candidate = torch.tanh(n + torch.sigmoid(r + of_r) * of_n)
+            state = torch.lerp(candidate, state, update) * kept[:, t]  # [B, width]
+            after.append(state)
+        return torch.stack(after, dim=1)
+
+
+class ResetBefore(nn.Module):
+    """A GRU layer whose reset gate acts on the state: the papers' form, with one bias a gate.
+
+    ``r, z = σ(W x + b + U h)``, ``n = tanh(W x + b + U (r ⊙ h))``, ``h' = (1 - z) ⊙ h + z ⊙ n``: beside torch's form z and
+    1 - z have changed places. Without a ``width_in`` the inputs are the products ``W x`` themselves, ``[B, T, 3 width]``.
+    """
+
+    def __init__(self, width_in: int | None, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.input = None if width_in is None else gates(width, width_in)  # rows: r, z, n
+        self.recurrent = gates(width, width)
+        self.bias = nn.Parameter(torch.zeros(3 * width))
+
+    def forward(self, x: Tensor, state: Tensor, dropout: float) -> Tensor:
+        """``[B, T, width_in]`` after ``state`` ``[B, width]`` to ``[B, T, width]``."""
+        inputs = x + self.bias if self.input is None else F.linear(x, self.input, self.bias)  # [B, T, 3 width]
+        kept = dropped(inputs, self.width, dropout)  # [B, T, width]
+        if torch.onnx.is_in_onnx_export():  # a traced loop has the example's length; a scripted one is a loop of the graph
+            return torch.jit.script(reset_before)(inputs, state, self.recurrent, kept)
+        return reset_before(inputs, state, self.recurrent, kept)
+
+
+def reset_before(inputs: Tensor, state: Tensor, recurrent: Tensor, kept: Tensor) -> Tensor:
+    """The clicks of `ResetBefore` one after the other: ``inputs`` ``[B, T, 3 width]`` to states ``[B, T, width]``."""
+    width = state.shape[1]
+    after: list[Tensor] = []
+    for t in range(inputs.shape[1]):
+        r, z, n = inputs[:, t].chunk(3, dim=1)  # each [B, width]
+        of_r, of_z = F.linear(state, recurrent[: 2 * width]).chunk(2, dim=1)  # each [B, width]
+        candidate = torch.tanh(n + F.linear(torch.sigmoid(r + of_r) * state, recurrent[2 * width :]))  # [B, width]
+        state = torch.lerp(state, candidate, torch.sigmoid(z + of_z)) * kept[:, t]  # [B, width]
+        after.append(state)
+    return torch.stack(after, dim=1)
+
+
+def dropped(like: Tensor, width: int, rate: float) -> Tensor:
+    """What states ``[B, T, width]`` are multiplied with: 0 with chance ``rate``, else ``1 / (1 - rate)``."""
+    return F.dropout(like.new_ones((*like.shape[:2], width)), rate)
+
+
+def gates(width: int, width_in: int) -> nn.Parameter:
+    """The matrices of three gates, ``[3 width, width_in]``, each drawn for itself, uniform in ±sqrt(6 / (width + width_in))."""
+    limit = math.sqrt(6 / (width + width_in))
+    return nn.Parameter(torch.empty(3 * width, width_in).uniform_(-limit, limit))
+
+
+def draw_rows(table: nn.Module, gates: int) -> None:
+    """Draw a table anew, uniform in ±sqrt(6 / (items + columns)), the columns being those of one of ``gates``; padding stays zero."""
+    assert isinstance(table, nn.Embedding)
+    limit = math.sqrt(6 / (table.num_embeddings - 1 + table.embedding_dim // gates))
+    nn.init.uniform_(table.weight, -limit, limit)
+    with torch.no_grad():
+        table.weight[0] = 0
