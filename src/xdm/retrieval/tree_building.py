@@ -15,6 +15,7 @@ from numba import njit
 from xdm.schema import InternalError
 
 ROUNDS = 20  # of 2-means a node, at most; it has nearly always settled by then
+REGROUPED = {"reassoc", "contract", "nsz"}  # sums may be regrouped, so that they run on vector registers
 
 
 def depth_of(n_items: int) -> int:
@@ -147,7 +148,7 @@ def _part_all(vectors, order, bounds, draws):
             _part(vectors, order[bounds[s] : bounds[s + 1]], draws[s])
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=REGROUPED)
 def _part(vectors, members, draw):
     """Reorder ``members`` (rising) so that the half of the first centre comes first, each half rising."""
     n, d = len(members), vectors.shape[1]
@@ -172,7 +173,7 @@ def _part(vectors, members, draw):
         places[side] += 1
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=REGROUPED)
 def _first_axis(vectors, members, draw):
     """From the member farthest from a drawn one to the drawn one: float64 ``[d]``."""
     first = vectors[members[int(draw * len(members))]]
@@ -186,7 +187,7 @@ def _first_axis(vectors, members, draw):
     return first.astype(np.float64) - second
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=REGROUPED)
 def _difference_of_means(vectors, members, left):
     d = vectors.shape[1]
     sums = np.zeros((2, d))
