@@ -102,7 +102,9 @@ def test_scores_are_those_of_dense_matrices(tmp_path, name, config, protocol):
     assert store.items.vocabulary.external_list(recommender.candidates) == items
     scores_of, answered = {"itemknn": knn_scores, "ease": ease_scores}[name], set()
     for user, time, points in asked(store, split):
-        latest = [item for item, when, clicked in history_of(rows, user) if clicked and when < time and item in items][::-1]
+        latest = [item for item, when, clicked in history_of(rows, user) if clicked and when < time and item in items][
+            ::-1
+        ]
         latest = list(dict.fromkeys(latest))
         answer = recommender.top_k(points, len(items) + 2)
         answered.add(int(answer.source[0]))
@@ -112,7 +114,9 @@ def test_scores_are_those_of_dense_matrices(tmp_path, name, config, protocol):
         assert not answer.items[0][len(items) :].any()
         if latest:
             wanted = scores_of(clicks, items, latest, **config)
-            np.testing.assert_allclose(answer.scores[0][: len(items)], [wanted[items.index(item)] for item in got], atol=1e-5)
+            np.testing.assert_allclose(
+                answer.scores[0][: len(items)], [wanted[items.index(item)] for item in got], atol=1e-5
+            )
             assert (np.diff(answer.scores[0][: len(items)]) <= 0).all()
         else:
             assert got == items
@@ -127,7 +131,9 @@ def test_what_is_excluded_is_not_in_the_list(tmp_path, name):
     for _, _, points in asked(store, split):
         whole = recommender.top_k(points, 20)
         left_out = whole.items[0][[0, 2]]
-        found = recommender.top_k(points, 5, [np.append(left_out, len(store.items))])  # the last item has no known click
+        found = recommender.top_k(
+            points, 5, [np.append(left_out, len(store.items))]
+        )  # the last item has no known click
         kept = ~np.isin(whole.items[0], left_out)
         np.testing.assert_array_equal(found.items[0], whole.items[0][kept][:5])
         np.testing.assert_array_equal(found.scores[0], whole.scores[0][kept][:5])
@@ -198,7 +204,11 @@ def test_the_baselines_that_are_asked_for_are_judged(tmp_path):
     ("name", "config", "message"),
     [
         ("itemkn", {}, r"no baseline 'itemkn'\. Did you mean 'itemknn'\?"),
-        ("ease", {"max_item": 1}, r"baseline\.max_item: ease has no such setting\. Did you mean 'max_items'\? It has: l2, max_items"),
+        (
+            "ease",
+            {"max_item": 1},
+            r"baseline\.max_item: ease has no such setting\. Did you mean 'max_items'\? It has: l2, max_items",
+        ),
         ("popularity", {"l2": 1}, r"baseline\.l2: popularity has no such setting\. It has none"),
         ("itemknn", {"neighbours": 0}, r"itemknn: baseline\.neighbours: .*greater than or equal to 1, not 0"),
     ],

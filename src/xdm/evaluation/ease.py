@@ -22,7 +22,9 @@ class EASEConfig(BaseModel):
 
     l2: float = Field(500.0, gt=0, description="lambda: weight of the squared norm of B")
     max_items: int = Field(
-        10_000, ge=1, description="how many of the most clicked items take part: the inverse needs 24 bytes times its square"
+        10_000,
+        ge=1,
+        description="how many of the most clicked items take part: the inverse needs 24 bytes times its square",
     )
 
 

@@ -22,7 +22,9 @@ class ItemKNNConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     neighbours: int = Field(100, ge=1, description="how many of the most similar items each item keeps")
-    shrinkage: float = Field(0.0, ge=0, description="added to the cosine's denominator: distrust of items with few users")
+    shrinkage: float = Field(
+        0.0, ge=0, description="added to the cosine's denominator: distrust of items with few users"
+    )
     latest: int = Field(0, ge=0, description="how many of the user's latest distinct clicks count; 0: all")
     half_life: float = Field(
         0.0, ge=0, description="clicks back after which a click counts half as much; 0: all clicks count the same"
@@ -46,9 +48,7 @@ class ItemKNN(ByClicks):
         # [n, size]: the neighbours of each item, most similar first, and how similar; 0 past the end of an item's list
         self.neighbours = np.zeros((n, size), np.int32)
         self.similarity = np.zeros((n, size))
-        _nearest(
-            clicked.users, *clicked.of_item, *clicked.of_user, config.shrinkage, self.neighbours, self.similarity
-        )
+        _nearest(clicked.users, *clicked.of_item, *clicked.of_user, config.shrinkage, self.neighbours, self.similarity)
 
     def scores(self, clicked: np.ndarray) -> np.ndarray:
         """See `ByClicks`."""

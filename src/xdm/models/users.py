@@ -1,0 +1,61 @@
+"""One vector for each user, and what stands in for it where training never met the user. For models of pairs, without a sequence."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from xdm.data.batches import Batch
+from xdm.models.inputs import ItemInputs, Sizes, UserInputs
+
+
+class UserVectors(UserInputs):
+    """``p_u`` ``[B, d]``; zeros for a user whom no training batch held, as for an unknown one.
+
+    A store names all of its users, those of the test part too. Their rows would be as random as at the start, so the users
+    met in training are marked in a buffer, which travels with the weights.
+    """
+
+    met: Tensor  # [n_users + 1] bool
+
+    def __init__(self, sizes: Sizes, width: int) -> None:
+        super().__init__(sizes, width, field_width=0)
+        self.register_buffer("met", torch.zeros(sizes.n_users + 1, dtype=torch.bool))
+
+    @property
+    def vectors(self) -> nn.Embedding:
+        """The table of all users; row 0 is zeros."""
+        assert self.user is not None
+        return self.user
+
+    def known(self, batch: Batch) -> Tensor:
+        """``[B]`` bool: whether training met the user; in training marks them."""
+        if self.training:
+            self.met[batch.user] = True
+            self.met[0] = False
+        return self.met[batch.user]
+
+    def forward(self, batch: Batch) -> Tensor:
+        """``[B, d]``."""
+        return self.vectors(batch.user) * self.known(batch)[:, None]  # [B, d]
+
+    def at_points(self, batch: Batch, items: ItemInputs) -> Tensor:
+        """``[P, 1, d]``: the user's vector at each point; of a user who is not known, the mean of the items clicked so far."""
+        own = self(batch)[batch.row]  # [P, d]
+        if self.training:  # all of whom are met
+            return own[:, None]
+        so_far = items(batch.short).cumsum(dim=1)[batch.row, batch.position]  # [P, d]
+        mean = so_far / (batch.position + 1)[:, None]  # [P, d]
+        return torch.where(self.known(batch)[batch.row][:, None], own, mean)[:, None]
+
+
+def draw(table: nn.Embedding, deviation: float) -> None:
+    """Draw a table anew from N(0, deviation²); its padding row stays zero."""
+    nn.init.normal_(table.weight, std=deviation)
+    with torch.no_grad():
+        table.weight[0] = 0
+
+
+def into_ball(x: Tensor, radius: float = 1.0) -> Tensor:
+    """``x`` ``[..., d]`` with vectors longer than ``radius`` cut to that length."""
+    return x * (radius / x.norm(dim=-1, keepdim=True).clamp(min=radius))
