@@ -21,6 +21,7 @@ BARE = Sizes(N_ITEMS, 25, N_USERS)
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "sdm": {"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2, "dropout": 0.2},
     "gru4rec": {"width": 8}, "sasrec": {"width": 8, "heads": 2}, "comirec": {"width": 8},
+    "comirec_dr": {"width": 8}, "mind": {"width": 8},
 }  # fmt: skip
 SDM_SWITCHES: dict[str, dict[str, Any]] = {
     "lstm": {}, "gru": {"cell": "gru"}, "two layers": {"layers": 2}, "no residual": {"user_residual": False},
@@ -47,6 +48,9 @@ SESSION_SWITCHES: dict[str, dict[str, Any]] = {
     "sasrec with features": {"name": "sasrec", "feature_width": 3, "tie_item_embedding": False},
     "comirec one interest": {"name": "comirec", "interests": 1}, "comirec with features": {"name": "comirec", "feature_width": 3},
     "comirec not tied": {"name": "comirec", "tie_item_embedding": False},
+    "comirec_dr with features": {"name": "comirec_dr", "feature_width": 3}, "comirec_dr one": {"name": "comirec_dr", "interests": 1},
+    "mind of interests alone": {"name": "mind", "layers": 0, "adaptive": False}, "mind two layers": {"name": "mind", "layers": 2},
+    "mind soft": {"name": "mind", "power": 1.0, "user_width": 4}, "mind with features": {"name": "mind", "feature_width": 3},
 }  # fmt: skip
 XDM_SWITCHES: dict[str, dict[str, Any]] = {
     **{pooling: {"pooling": pooling, "heads": 2} for pooling in ("sum", "mean", "attention", "self_attention", "gru")},

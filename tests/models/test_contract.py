@@ -237,6 +237,14 @@ ALTERNATIVES = {
         "width": ({}, 10), "interests": ({}, 2), "hidden": ({}, 3), "length": ({}, 60), "feature_width": ({}, 4),
         "tie_item_embedding": ({}, False),
     },
+    "comirec_dr": {
+        "width": ({}, 10), "interests": ({}, 2), "length": ({}, 60), "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
+    },
+    "mind": {
+        "width": ({}, 10), "interests": ({}, 2), "adaptive": ({}, False), "deviation": ({}, 2.0), "power": ({}, 1.0),
+        "layers": ({}, 2), "length": ({}, 60), "feature_width": ({}, 4), "user_width": ({}, 4), "field_width": ({}, 3),
+        "tie_item_embedding": ({}, False),
+    },
 }  # fmt: skip
 UNCLICKED_ALTERNATIVES = {
     "items": ({}, "input"), "pooling": ({}, "mean"), "user_query": ({}, True), "heads": ({"pooling": "self_attention"}, 2),
@@ -245,11 +253,15 @@ UNCLICKED_ALTERNATIVES = {
 
 
 def seen_of(batch, **settings):
-    """What a setting may change: the weights, and the queries in training with the same dropout."""
+    """What a setting may change: the weights, and in training, with the same dropout, the queries and the loss."""
     model = model_of(**settings).train()
-    torch.manual_seed(3)
+    labels = torch.arange(len(batch.row))[:, None] % 25 + 1
     with torch.no_grad():
-        return {**model.state_dict(), "query": model(batch).query}
+        torch.manual_seed(3)
+        query = model(batch).query
+        torch.manual_seed(3)
+        loss = losses(model, batch, labels, ObjectiveConfig(negatives=5, metric="none"), np.random.default_rng(3))
+        return {**model.state_dict(), "query": query, "loss": loss.total}
 
 
 def differ(one, other):

@@ -14,10 +14,11 @@ from xdm.behaviours.points import FeatureTable
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.models.actions import ActionSDM, ActionSDMConfig
-from xdm.models.comirec import ComiRec, ComiRecConfig
+from xdm.models.comirec import ComiRec, ComiRecConfig, ComiRecDR, ComiRecDRConfig
 from xdm.models.encoder import Encoder
 from xdm.models.gru4rec import GRU4Rec, GRU4RecConfig
 from xdm.models.inputs import Sizes
+from xdm.models.mind import MIND, MINDConfig
 from xdm.models.sasrec import SASRec, SASRecConfig
 from xdm.models.scoring import PairScoring, Scoring
 from xdm.models.sdm import SDM, SDMConfig
@@ -44,7 +45,16 @@ MODELS = {
     "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016): the session through a GRU"),
     "sasrec": ModelEntry(SASRec, SASRecConfig, "SASRec (ICDM 2018): the session through causal self-attention blocks"),
     "comirec": ModelEntry(
-        ComiRec, ComiRecConfig, "ComiRec-SA (KDD 2020): several interests, each its own pooling of the session"
+        ComiRec, ComiRecConfig, "ComiRec-SA (KDD 2020): several interests, each its own pooling of the clicks",
+        paper="Cen et al., KDD 2020, arXiv 2005.09347",
+    ),
+    "comirec_dr": ModelEntry(
+        ComiRecDR, ComiRecDRConfig, "ComiRec-DR (KDD 2020): several interests, capsules that the clicks are routed to",
+        paper="Cen et al., KDD 2020, arXiv 2005.09347",
+    ),
+    "mind": ModelEntry(
+        MIND, MINDConfig, "MIND (CIKM 2019): capsules under one map, as many as there are clicks for, joined with the profile",
+        paper="Li et al., CIKM 2019, arXiv 1904.08030",
     ),
 }
 
@@ -94,6 +104,9 @@ def _xdm(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]
 PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
 for _name in ("gru4rec", "sasrec", "comirec"):
     PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
+for _name in ("comirec_dr", "mind"):
+    PRESETS[_name] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
+PRESETS["comirec_dr"]["training"] = {"learning_rate": 5e-3}
 
 # XDM and the variants of its paper, by the paper's names; then the controls that stand in every table of results.
 for _name, (_settings, _summary) in {
