@@ -26,11 +26,14 @@ RESULTS = Path(__file__).parent / "results"
 Found = dict[str, Tensor]
 
 
-def authors_argument(description: str) -> argparse.Namespace:
-    """``--authors`` (a folder) and ``--commit`` (found by git where the folder is a clone) from the command line."""
+def authors_argument(description: str, **more: str) -> argparse.Namespace:
+    """``--authors`` (a folder) and ``--commit`` (found by git where the folder is a clone) from the command line, and ``more``
+    options by name with what each is."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--authors", type=Path, required=True, help="a checkout of the authors' repository")
     parser.add_argument("--commit", help="its commit; found by git where the folder is a clone")
+    for name, text in more.items():
+        parser.add_argument(f"--{name}", required=True, help=text)
     asked = parser.parse_args()
     if not asked.commit:
         ran = subprocess.run(["git", "-C", asked.authors, "rev-parse", "HEAD"], capture_output=True, text=True)
