@@ -7,8 +7,10 @@ Layout::
     weights.safetensors     the model's weights, for training on; serving does not read them
     tower.onnx              behaviours -> queries, as a graph; inputs are the fields named in `TOWER_INPUTS`
     item_vectors.npy        float32 [candidates, d]; row i belongs to index i + 1; searched as the manifest's ``index`` says:
-                            "exact" by inner product, "scorer" by scoring every pair
-    scorer.onnx             index "scorer" alone: queries [Q, K, d] and item vectors [N, d] -> scores [Q, N]
+                            "exact" by inner product, "scorer" by scoring every pair, "tree" by beam search
+    scorer.onnx             where scores are no inner products: queries [Q, K, d] and vectors [N, d] -> scores [Q, N]
+    tree_nodes.npy          index "tree" alone: float32 [2^depth, d]; row c is inner node c, numbered in heap order from 1
+    tree_leaves.npy         index "tree" alone: int64 [candidates]; the node of each item; the manifest's "beam" is the search's
     items.arrow             the catalogue: item_id, clicks, exposures (of the training period), features
     users.arrow             user_id, profile
     metrics.json            validation after each epoch
@@ -25,7 +27,8 @@ WEIGHTS = "weights.safetensors"
 TOWER = "tower.onnx"
 ITEM_VECTORS = "item_vectors.npy"
 SCORER = "scorer.onnx"
-EXACT, SCORED = "exact", "scorer"  # kinds of index
+TREE_NODES, TREE_LEAVES = "tree_nodes.npy", "tree_leaves.npy"
+EXACT, SCORED, TREE = "exact", "scorer", "tree"  # kinds of index
 ITEMS = "items.arrow"
 USERS = "users.arrow"
 METRICS = "metrics.json"

@@ -21,6 +21,9 @@ from xdm.bundle.format import (
     SCORER_INPUTS,
     TOWER,
     TOWER_INPUTS,
+    TREE,
+    TREE_LEAVES,
+    TREE_NODES,
     USERS,
 )
 from xdm.data.batches import Batch
@@ -30,6 +33,7 @@ from xdm.log.store import EntityTable
 from xdm.retrieval.exact import ExactRetriever
 from xdm.retrieval.recommender import TowerRecommender
 from xdm.retrieval.scoring import FullScoring
+from xdm.retrieval.tree import ItemTree, TreeRetriever
 from xdm.retrieval.types import Retriever
 from xdm.schema import ITEM_ID, USER_ID, BundleError
 
@@ -70,17 +74,24 @@ class OnnxScorer:
         return self._session.run(None, dict(zip(SCORER_INPUTS, (queries, vectors), strict=True)))[0]
 
 
-def read_index(path: Path, kind: str, threads: int) -> Retriever:
-    """The retriever of the bundle at ``path``, whose manifest names the ``kind`` of its index.
+def read_index(path: Path, manifest: dict[str, Any], threads: int) -> Retriever:
+    """The retriever of the bundle at ``path``, as its manifest names it.
 
     Raises:
-        BundleError: a kind that this version does not know.
+        BundleError: a kind of index that this version does not know.
     """
-    vectors = np.load(path / ITEM_VECTORS, mmap_mode="r", allow_pickle=False)
+
+    def vectors(name: str) -> np.ndarray:
+        return np.load(path / name, mmap_mode="r", allow_pickle=False)
+
+    kind, items = manifest.get("index", EXACT), vectors(ITEM_VECTORS)
+    scorer = OnnxScorer(path / SCORER, threads) if SCORER in manifest["files"] else None
     if kind == EXACT:
-        return ExactRetriever(vectors)
-    if kind == SCORED:
-        return FullScoring(OnnxScorer(path / SCORER, threads), vectors)
+        return ExactRetriever(items)
+    if kind == SCORED and scorer is not None:
+        return FullScoring(scorer, items)
+    if kind == TREE:
+        return TreeRetriever(items, ItemTree(vectors(TREE_NODES), vectors(TREE_LEAVES), manifest["beam"]), scorer)
     raise BundleError(f"{path} has an index of the kind {kind!r}, which this version of xdm does not know; upgrade xdm")
 
 
@@ -94,7 +105,7 @@ class BundleRecommender(TowerRecommender):
         items = EntityTable.read(path / ITEMS, ITEM_ID)
         super().__init__(
             OnnxTower(path / TOWER, threads),
-            read_index(path, manifest.get("index", EXACT), threads),
+            read_index(path, manifest, threads),
             items,
             EntityTable.read(path / USERS, USER_ID),
             BehaviourRules(**manifest["behaviours"]),

@@ -23,6 +23,7 @@ from xdm.log.store import write_entities
 from xdm.models.registry import RetrievalModel
 from xdm.retrieval.exact import ExactRetriever
 from xdm.retrieval.scoring import FullScoring
+from xdm.retrieval.tree import TreeRetriever, recall
 from xdm.retrieval.types import Retriever
 from xdm.training.config import Config
 
@@ -123,27 +124,47 @@ def _export(
         )
 
 
-def torch_retriever(model: RetrievalModel) -> Retriever:
-    """The retriever over a model's item vectors as they stand: that of a model in training."""
+def torch_retriever(model: RetrievalModel, *, exhaustive: bool = False) -> Retriever:
+    """The retriever over a model's item vectors as they stand: that of a model in training. ``exhaustive``: one that
+    scores every item, whatever the model searches by."""
     vectors = model.item_vectors().detach().numpy().astype(np.float32, order="C", copy=True)
-    if model.scoring.foldable:
-        return ExactRetriever(vectors)
 
-    def scorer(queries: np.ndarray, some: np.ndarray) -> np.ndarray:
+    def pairs(queries: np.ndarray, some: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return model.score(torch.from_numpy(queries), torch.from_numpy(some)).numpy()
 
-    return FullScoring(scorer, vectors)
+    scorer = None if model.scoring.foldable else pairs
+    tree = None if exhaustive else model.encoder.item_tree()
+    if tree is not None:
+        return TreeRetriever(vectors, tree, scorer)
+    return ExactRetriever(vectors) if scorer is None else FullScoring(scorer, vectors)
 
 
-def write_index(model: RetrievalModel, folder: Path) -> str:
-    """Write what `read_index` needs into ``folder``; returns the kind of the index."""
+def search_recall(model: RetrievalModel, batch: Batch, k: int) -> float | None:
+    """How much of the ``k`` best items the model's own search finds, for the questions of ``batch`` (arrays); None where it
+    scores every item anyway."""
+    if model.encoder.item_tree() is None:
+        return None
+    queries = torch_tower(model, batch)
+    training = model.training
+    model.eval()
+    found, wanted = (torch_retriever(model, exhaustive=every).top_k(queries, k)[1] for every in (False, True))
+    model.train(training)
+    return recall(found, wanted)
+
+
+def write_index(model: RetrievalModel, folder: Path) -> dict[str, Any]:
+    """Write what `read_index` needs into ``folder``; returns what it needs of the manifest."""
     vectors = model.item_vectors().detach().numpy().astype(np.float32)
     np.save(folder / bundle_format.ITEM_VECTORS, np.ascontiguousarray(vectors), allow_pickle=False)
-    if model.scoring.foldable:
-        return bundle_format.EXACT
-    export_scorer(model, folder / bundle_format.SCORER)
-    return bundle_format.SCORED
+    if not model.scoring.foldable:
+        export_scorer(model, folder / bundle_format.SCORER)
+    tree = model.encoder.item_tree()
+    if tree is None:
+        return {"index": bundle_format.EXACT if model.scoring.foldable else bundle_format.SCORED}
+    np.save(folder / bundle_format.TREE_NODES, tree.node_vectors, allow_pickle=False)
+    np.save(folder / bundle_format.TREE_LEAVES, tree.leaves, allow_pickle=False)
+    return {"index": bundle_format.TREE, "beam": tree.beam}
 
 
 def write_bundle(
@@ -165,7 +186,7 @@ def write_bundle(
             "format": bundle_format.FORMAT, "format_version": bundle_format.FORMAT_VERSION, "xdm": __version__,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "items": catalogue.n_items, "candidates": catalogue.n_candidates, "users": catalogue.n_users,
-            "width": model.encoder.width, "interests": model.encoder.interests, "index": index,
+            "width": model.encoder.width, "interests": model.encoder.interests, **index,
             "behaviours": config.behaviours.model_dump(), "unclicked_source": config.data.unclicked_source, **facts,
             "files": {file.name: file_sha256(file) for file in sorted(folder.iterdir())},
         })  # fmt: skip

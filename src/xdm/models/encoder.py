@@ -14,6 +14,7 @@ from xdm.models.scoring import InnerProduct, Scoring
 
 if TYPE_CHECKING:
     from xdm.models.registry import RetrievalModel
+    from xdm.retrieval.tree import ItemTree
 
 
 class Encoder(nn.Module):
@@ -24,6 +25,8 @@ class Encoder(nn.Module):
     """
 
     trained_points: ClassVar[Literal["all", "last"]] = "all"  # "last": the loss asks for one point a row, its last
+    # Names in the state that belong to one catalogue as a whole: no row of theirs can be carried over to another (`renew`).
+    of_catalogue: ClassVar[tuple[str, ...]] = ()
     width: int
     interests: int
     items: ItemInputs
@@ -60,6 +63,13 @@ class Encoder(nn.Module):
     def before_epoch(self, model: RetrievalModel, epoch: int) -> None:
         """Called, without gradients, before the first step of each epoch (from 0). What it changes must be weights or buffers,
         so that a run that is resumed is the same."""
+
+    def renew(self, model: RetrievalModel) -> None:
+        """Called, without gradients, when weights of an earlier catalogue were put into this one's: to make ``of_catalogue`` anew."""
+
+    def item_tree(self) -> ItemTree | None:
+        """The tree by which items are searched, where the model has one; else all items are."""
+        return None
 
 
 def best_interest(queries: Tensor, vectors: Tensor) -> Tensor:

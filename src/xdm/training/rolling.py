@@ -121,7 +121,8 @@ def _train(
 
 
 def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catalogue: Catalogue) -> None:
-    """Put the weights of ``old`` into ``new``, item rows by item id; items that ``old`` did not know keep fresh rows."""
+    """Put the weights of ``old`` into ``new``, item rows by item id; items that ``old`` did not know keep fresh rows, and what
+    belongs to a catalogue as a whole is made anew."""
     place = known.items.vocabulary.indices(
         catalogue.items.vocabulary.ids
     )  # by new index - 1: the old index, 0 if unknown
@@ -129,8 +130,11 @@ def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catal
     tables = {id(new.item_table.weight): known.n_candidates, id(new.encoder.items.tables[0].weight): known.n_items}
     if new.scoring.bias:
         tables[id(new.output_bias.weight)] = known.n_candidates
+    renewed = {f"encoder.{name}" for name in new.encoder.of_catalogue}
     with torch.no_grad():
-        for weight, held in zip(new.parameters(), old.parameters(), strict=True):
+        for (name, weight), held in zip(new.named_parameters(), old.parameters(), strict=True):
+            if name in renewed:
+                continue
             if id(weight) not in tables:
                 weight.copy_(held)
                 continue
@@ -138,8 +142,9 @@ def carry_over(old: RetrievalModel, known: Catalogue, new: RetrievalModel, catal
             rows = torch.where(rows <= tables[id(weight)], rows, 0)
             weight[1:][rows > 0] = held[rows[rows > 0]]
         buffers = dict(old.named_buffers())
-        for name in new.state_dict().keys() & buffers.keys():  # what is kept with the weights; not the codes of items
+        for name in (new.state_dict().keys() & buffers.keys()) - renewed:  # what is kept with the weights; not the codes of items
             new.get_buffer(name).copy_(buffers[name])
+        new.encoder.renew(new)
 
 
 def _line(metrics: dict[str, Any], ks: tuple[int, ...]) -> str:
