@@ -22,6 +22,10 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "sdm": {"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2, "dropout": 0.2},
     "gru4rec": {"width": 8}, "sasrec": {"width": 8, "heads": 2}, "comirec": {"width": 8},
     "comirec_dr": {"width": 8}, "mind": {"width": 8},
+    "tdm": {
+        "width": 8, "windows": [1, 1, 2, 4], "hidden": [12, 10], "attention_hidden": 6, "norm": "layer", "negatives": [6, 3, 2],
+        "beam": 4,
+    },
 }  # fmt: skip
 SDM_SWITCHES: dict[str, dict[str, Any]] = {
     "lstm": {}, "gru": {"cell": "gru"}, "two layers": {"layers": 2}, "no residual": {"user_residual": False},
@@ -51,6 +55,9 @@ SESSION_SWITCHES: dict[str, dict[str, Any]] = {
     "comirec_dr with features": {"name": "comirec_dr", "feature_width": 3}, "comirec_dr one": {"name": "comirec_dr", "interests": 1},
     "mind of interests alone": {"name": "mind", "layers": 0, "adaptive": False}, "mind two layers": {"name": "mind", "layers": 2},
     "mind soft": {"name": "mind", "power": 1.0, "user_width": 4}, "mind with features": {"name": "mind", "feature_width": 3},
+    "tdm attention": {"name": "tdm", "variant": "attention"}, "tdm batch norm": {"name": "tdm", "norm": "batch"},
+    "tdm with features": {"name": "tdm", "feature_width": 3}, "tdm no hidden layer": {"name": "tdm", "hidden": []},
+    "tdm not tied": {"name": "tdm", "variant": "attention", "tie_item_embedding": False},
 }  # fmt: skip
 XDM_SWITCHES: dict[str, dict[str, Any]] = {
     **{pooling: {"pooling": pooling, "heads": 2} for pooling in ("sum", "mean", "attention", "self_attention", "gru")},

@@ -23,7 +23,7 @@ from tests.models.batches import (
     session,
 )
 from xdm.bundle.reading import OnnxTower
-from xdm.bundle.writing import export_tower, torch_tower
+from xdm.bundle.writing import export_tower, torch_retriever, torch_tower
 from xdm.models.inputs import NoUserInputs
 from xdm.models.registry import MODELS
 from xdm.models.unclicked import UnclickedConfig
@@ -245,6 +245,12 @@ ALTERNATIVES = {
         "layers": ({}, 2), "length": ({}, 60), "feature_width": ({}, 4), "user_width": ({}, 4), "field_width": ({}, 3),
         "tie_item_embedding": ({}, False),
     },
+    "tdm": {
+        "variant": ({}, "attention"), "width": ({}, 10), "windows": ({}, [1, 2, 2, 3]), "hidden": ({}, [12]),
+        "attention_hidden": ({"variant": "attention"}, 7), "norm": ({}, "batch"), "negatives": ({}, [5, 3, 2]),
+        "negatives_for": ({}, "label"), "category": ({}, "brand"), "tree_epochs": ({}, 2), "beam": ({}, 16),
+        "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
+    },
 }  # fmt: skip
 UNCLICKED_ALTERNATIVES = {
     "items": ({}, "input"), "pooling": ({}, "mean"), "user_query": ({}, True), "heads": ({"pooling": "self_attention"}, 2),
@@ -253,15 +259,20 @@ UNCLICKED_ALTERNATIVES = {
 
 
 def seen_of(batch, **settings):
-    """What a setting may change: the weights, and in training, with the same dropout, the queries and the loss."""
+    """What a setting may change: the weights, and in training, with the same dropout, the queries and the loss; what stands after
+    an epoch, and what a search finds then."""
     model = model_of(**settings).train()
     labels = torch.arange(len(batch.row))[:, None] % 25 + 1
     with torch.no_grad():
+        first = {name: value.clone() for name, value in model.state_dict().items()}
         torch.manual_seed(3)
         query = model(batch).query
         torch.manual_seed(3)
         loss = losses(model, batch, labels, ObjectiveConfig(negatives=5, metric="none"), np.random.default_rng(3))
-        return {**model.state_dict(), "query": query, "loss": loss.total}
+        model.encoder.before_epoch(model, 1)
+        later = {f"later {name}": value for name, value in model.state_dict().items()}
+        found = torch_retriever(model.eval()).top_k(query.numpy(), 3)[1]
+        return {**first, "query": query, "loss": loss.total, **later, "found": torch.from_numpy(found)}
 
 
 def differ(one, other):

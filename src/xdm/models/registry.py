@@ -22,6 +22,7 @@ from xdm.models.mind import MIND, MINDConfig
 from xdm.models.sasrec import SASRec, SASRecConfig
 from xdm.models.scoring import PairScoring, Scoring
 from xdm.models.sdm import SDM, SDMConfig
+from xdm.models.tdm import TDM, TDMConfig
 from xdm.models.unclicked import Queries, UnclickedConfig, UnclickedExtension
 from xdm.schema import ConfigError, nearest
 
@@ -55,6 +56,10 @@ MODELS = {
     "mind": ModelEntry(
         MIND, MINDConfig, "MIND (CIKM 2019): capsules under one map, as many as there are clicks for, joined with the profile",
         paper="Li et al., CIKM 2019, arXiv 1904.08030",
+    ),
+    "tdm": ModelEntry(
+        TDM, TDMConfig, "TDM (KDD 2018): a tree over the items, learned in turn with the network and searched level by level",
+        paper="Zhu et al., KDD 2018, arXiv 1801.02294",
     ),
 }
 
@@ -107,6 +112,10 @@ for _name in ("gru4rec", "sasrec", "comirec"):
 for _name in ("comirec_dr", "mind"):
     PRESETS[_name] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
 PRESETS["comirec_dr"]["training"] = {"learning_rate": 5e-3}
+# 69 clicks are those of TDM's time windows.
+PRESETS["tdm"] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 69}}
+PRESETS["tdm-attention"] = {**PRESETS["tdm"], "model": {"name": "tdm", "variant": "attention"}}
+PRESET_SUMMARIES["tdm-attention"] = "TDM with attention: behaviours weighed by each node; some 50 times the work"
 
 # XDM and the variants of its paper, by the paper's names; then the controls that stand in every table of results.
 for _name, (_settings, _summary) in {
