@@ -21,6 +21,7 @@ BARE = Sizes(N_ITEMS, 25, N_USERS)
 SMALL_MODELS: dict[str, dict[str, Any]] = {
     "sdm": {"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2, "dropout": 0.2},
     "gru4rec": {"width": 8}, "sasrec": {"width": 8, "heads": 2}, "comirec": {"width": 8},
+    "caser": {"width": 8, "user_width": 4, "horizontal": 3, "vertical": 2}, "srgnn": {"width": 8},
     "comirec_dr": {"width": 8}, "mind": {"width": 8},
     "tdm": {
         "width": 8, "windows": [1, 1, 2, 4], "hidden": [12, 10], "attention_hidden": 6, "norm": "layer", "negatives": [6, 3, 2],
@@ -50,6 +51,10 @@ SESSION_SWITCHES: dict[str, dict[str, Any]] = {
     "gru4rec paper's cell": {"name": "gru4rec", "cell": "paper", "bias": False},
     "sasrec original": {"name": "sasrec", "norm": "original"}, "sasrec one block": {"name": "sasrec", "blocks": 1},
     "sasrec with features": {"name": "sasrec", "feature_width": 3, "tie_item_embedding": False},
+    "caser long window": {"name": "caser", "window": 9, "feature_width": 3}, "caser without user": {"name": "caser", "user_width": 0},
+    "caser other activations": {"name": "caser", "conv_activation": "tanh", "dense_activation": "identity"},
+    "srgnn two steps": {"name": "srgnn", "steps": 2, "window": 6}, "srgnn not hybrid": {"name": "srgnn", "hybrid": False},
+    "srgnn with features": {"name": "srgnn", "feature_width": 3, "tie_item_embedding": False},
     "comirec one interest": {"name": "comirec", "interests": 1}, "comirec with features": {"name": "comirec", "feature_width": 3},
     "comirec not tied": {"name": "comirec", "tie_item_embedding": False},
     "comirec_dr with features": {"name": "comirec_dr", "feature_width": 3}, "comirec_dr one": {"name": "comirec_dr", "interests": 1},

@@ -233,6 +233,14 @@ ALTERNATIVES = {
         "width": ({}, 10), "blocks": ({}, 1), "heads": ({}, 4), "dropout": ({}, 0.4), "length": ({}, 60),
         "norm": ({}, "original"), "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
     },
+    "caser": {
+        "width": ({}, 10), "user_width": ({}, 5), "window": ({}, 3), "horizontal": ({}, 2), "vertical": ({}, 1),
+        "conv_activation": ({}, "tanh"), "dense_activation": ({}, "sigmoid"), "dropout": ({}, 0.2), "feature_width": ({}, 4),
+    },
+    "srgnn": {
+        "width": ({}, 10), "steps": ({}, 2), "window": ({}, 3), "hybrid": ({}, False), "feature_width": ({}, 4),
+        "tie_item_embedding": ({}, False),
+    },
     "comirec": {
         "width": ({}, 10), "interests": ({}, 2), "hidden": ({}, 3), "length": ({}, 60), "feature_width": ({}, 4),
         "tie_item_embedding": ({}, False),

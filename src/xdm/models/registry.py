@@ -14,6 +14,7 @@ from xdm.behaviours.points import FeatureTable
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.models.actions import ActionSDM, ActionSDMConfig
+from xdm.models.caser import Caser, CaserConfig
 from xdm.models.comirec import ComiRec, ComiRecConfig, ComiRecDR, ComiRecDRConfig
 from xdm.models.encoder import Encoder
 from xdm.models.gru4rec import GRU4Rec, GRU4RecConfig
@@ -22,6 +23,7 @@ from xdm.models.mind import MIND, MINDConfig
 from xdm.models.sasrec import SASRec, SASRecConfig
 from xdm.models.scoring import PairScoring, Scoring
 from xdm.models.sdm import SDM, SDMConfig
+from xdm.models.srgnn import SRGNN, SRGNNConfig
 from xdm.models.tdm import TDM, TDMConfig
 from xdm.models.unclicked import Queries, UnclickedConfig, UnclickedExtension
 from xdm.schema import ConfigError, nearest
@@ -45,6 +47,14 @@ MODELS = {
     ),
     "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016): the session through a GRU"),
     "sasrec": ModelEntry(SASRec, SASRecConfig, "SASRec (ICDM 2018): the session through causal self-attention blocks"),
+    "caser": ModelEntry(
+        Caser, CaserConfig, "Caser (WSDM 2018): convolutions over the last five clicks, beside a vector of the user",
+        paper="Tang and Wang, WSDM 2018, arXiv 1809.07426", needs=("user",),
+    ),
+    "srgnn": ModelEntry(
+        SRGNN, SRGNNConfig, "SR-GNN (AAAI 2019): the session as a graph of its items, through a gated graph network",
+        paper="Wu et al., AAAI 2019, arXiv 1811.00855", needs=("sessions",),
+    ),
     "comirec": ModelEntry(
         ComiRec, ComiRecConfig, "ComiRec-SA (KDD 2020): several interests, each its own pooling of the clicks",
         paper="Cen et al., KDD 2020, arXiv 2005.09347",
@@ -109,6 +119,8 @@ def _xdm(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]
 PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
 for _name in ("gru4rec", "sasrec", "comirec"):
     PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
+PRESETS["caser"] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
+PRESETS["srgnn"] |= {"item_vectors": {"features": False}, "data": {"label_scope": "session"}}
 for _name in ("comirec_dr", "mind"):
     PRESETS[_name] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
 PRESETS["comirec_dr"]["training"] = {"learning_rate": 5e-3}
