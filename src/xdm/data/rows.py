@@ -4,6 +4,8 @@ of section 4)."""
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 from typing import Literal
 
 import numba
@@ -136,16 +138,51 @@ class TrainingRows:
 
         Targets are int64 ``[P, n_targets]``: the label, then the clicks after it, 0 where there is none.
         """
-        counts = self._first[rows + 1] - self._first[rows]
+        short = short_lists(self._found, self._points[self._first[rows + 1] - 1])  # the last point sees most of the session
+        return self._batch(rows, self._first[rows], self._first[rows + 1], short)
+
+    def clicks(self, rows: np.ndarray, positions: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """One click of each of ``rows``, the one at ``positions`` (from 0): a batch as if it were the first of its session,
+        asked after it, and the targets of these points. A click may have no point, or several."""
+        found = self._found
+        at, place = rows * self._longest + positions, found.short[self._points[self._first[rows]], 0] + positions
+        short = {
+            "short": found.click_item[place].astype(np.int64)[:, None], "short_time": found.click_time[place][:, None],
+            "short_length": np.ones(len(rows), np.int64),
+        }  # fmt: skip
+        begin, end = np.searchsorted(self._asked, at), np.searchsorted(self._asked, at, side="right")
+        batch, targets = self._batch(rows, begin, end, short)
+        return replace(batch, position=np.zeros_like(batch.position)), targets
+
+    @property
+    def started(self) -> np.ndarray:
+        """int64 ``[n_rows]``: when each session's first click was (seconds)."""
+        return self._found.click_time[self._found.short[self._points[self._first[:-1]], 0]]
+
+    @cached_property
+    def _longest(self) -> int:
+        return int(self.lengths.max(initial=1))
+
+    @cached_property
+    def _asked(self) -> np.ndarray:
+        """int64 ``[n_labels]``: row * longest + position of each label, in rising order."""
+        row = np.repeat(np.arange(self.n_rows), np.diff(self._first))
+        seen = self._found.short[self._points]
+        return row * self._longest + seen[:, 1] - seen[:, 0] - 1
+
+    def _batch(
+        self, rows: np.ndarray, begin: np.ndarray, end: np.ndarray, short: dict[str, np.ndarray]
+    ) -> tuple[Batch, np.ndarray]:
+        """The batch of ``rows``, of row r asked at its labels ``begin[r]:end[r]``; ``short``: its fields of that name."""
+        counts = end - begin
         row = np.repeat(np.arange(len(rows), dtype=np.int64), counts)
-        ends = np.cumsum(counts)
-        places = np.arange(len(row)) - np.repeat(ends - counts, counts) + self._first[rows][row]
+        places = np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts) + begin[row]
         points, found = self._points[places], self._found
-        last = points[ends - 1]  # the last point sees most of the session, the others a prefix of it
+        last = self._points[self._first[rows + 1] - 1]
         lists, owner, unclicked_row = np.unique(self._list_of[places], return_index=True, return_inverse=True)
         unclicked, unclicked_of = flat_lists(*self._lists, lists)
         batch = Batch(
-            **short_lists(found, last), long=long_lists(found, last), user=self._user[rows],
+            **short, long=long_lists(found, last), user=self._user[rows],
             profile=self._profile[self._user[rows]], unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=row[owner], row=row, position=found.short[points, 1] - found.short[points, 0] - 1,
             time=self._time[places], unclicked_row=unclicked_row.astype(np.int64), **streams(found, points, row),

@@ -192,9 +192,9 @@ class RetrievalModel(nn.Module):
             nn.init.zeros_(self.output_bias.weight)
         self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
 
-    def forward(self, batch: Batch) -> Queries:
-        """Queries at every point of ``batch`` (tensors)."""
-        h = self.encoder.encode(batch)  # [P, K, d]
+    def forward(self, batch: Batch, h: Tensor | None = None) -> Queries:
+        """Queries at every point of ``batch`` (tensors); ``h`` ``[P, K, d]`` are the encoder's, where it was asked already."""
+        h = self.encoder.encode(batch) if h is None else h  # [P, K, d]
         if self.unclicked is not None:
             return self.unclicked(h, self.encoder, batch, self.vectors)
         return Queries(self.scoring.queries(h), h, h)

@@ -14,6 +14,7 @@ from xdm.folders import MANIFEST, new_folder, write_json
 from xdm.schema import UsageError
 
 MODEL, BEST, OPTIMIZER = "model.safetensors", "best.safetensors", "optimizer.safetensors"
+CARRIED = "carried.safetensors"
 
 
 def save_checkpoint(
@@ -22,8 +23,10 @@ def save_checkpoint(
     model: torch.nn.Module,
     best: dict[str, torch.Tensor],
     optimizer: torch.optim.Optimizer,
+    carried: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Write checkpoint ``state["step"]`` below ``folder`` and remove the ones before it."""
+    """Write checkpoint ``state["step"]`` below ``folder`` and remove the ones before it; ``carried``: what the order of training
+    carries from step to step."""
     path = folder / f"step-{state['step']:09d}"
     with new_folder(path, overwrite=True) as partial:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
@@ -33,6 +36,8 @@ def save_checkpoint(
             f"{number}.{name}": torch.as_tensor(value) for number, slot in slots.items() for name, value in slot.items()
         }
         save_file(flat, partial / OPTIMIZER)
+        if carried is not None:
+            save_file(carried, partial / CARRIED)
         write_json(partial / MANIFEST, state)
     for other in folder.glob("step-*"):
         if other.name < path.name:
@@ -52,6 +57,11 @@ def read_state(path: Path) -> dict[str, Any]:
         raise UsageError(
             f"{path} cannot be read ({error}); remove it and resume from the one before, or start anew"
         ) from None
+
+
+def load_carried(path: Path) -> dict[str, torch.Tensor]:
+    """What `save_checkpoint` was given as ``carried``."""
+    return load_file(path / CARRIED)
 
 
 def load_checkpoint(path: Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

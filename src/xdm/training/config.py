@@ -109,7 +109,16 @@ class TrainingConfig(_Section):
     batch_size: int = Field(
         128, ge=1, description="sessions a step; the paper's 256 suits logs of many millions of clicks"
     )
-    optimizer: Literal["adam", "adagrad"] = Field("adam", description="adagrad: TensorFlow's, sums starting at 0.1")
+    order: Literal["rows", "session_parallel"] = Field(
+        "rows",
+        description="rows: whole sessions, shuffled; session_parallel: the next click of each of batch_size live sessions, in the "
+        "order of time, the state carried on without its gradient (recurrent encoders)",
+    )
+    optimizer: Literal["adam", "adagrad", "adagrad_momentum"] = Field(
+        "adam",
+        description="adagrad: TensorFlow's, sums starting at 0.1; adagrad_momentum: GRU4Rec's, sums starting at 0, with momentum",
+    )
+    momentum: float = Field(0.0, ge=0, lt=1, description="of adagrad_momentum: the share of the last step that is taken again")
     learning_rate: float = Field(
         3e-3, gt=0, description="the paper's 1e-3 needs three times the epochs on small logs"
     )
@@ -121,6 +130,12 @@ class TrainingConfig(_Section):
     checkpoint_steps: int = Field(500, ge=1, description="steps between checkpoints; each epoch ends with one too")
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, data order, sampling and dropout")
     threads: int = Field(1, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")
+
+    @model_validator(mode="after")
+    def _momentum_has_its_optimizer(self) -> TrainingConfig:
+        if self.momentum and self.optimizer != "adagrad_momentum":
+            raise ValueError(f"momentum is a setting of adagrad_momentum; optimizer {self.optimizer} has none")
+        return self
 
 
 class Config(_Section):
@@ -155,6 +170,17 @@ class Config(_Section):
             raise ValueError(
                 "behaviours.history_max takes the user's clicks whatever their session; it goes with data.label_scope=user and "
                 "data.unclicked_at=label alone"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _state_to_carry(self) -> Config:
+        name: str = self.model.name  # type: ignore[attr-defined]
+        if self.training.order == "session_parallel" and not hasattr(MODELS[name].encoder, "advance"):
+            able = [other for other, entry in MODELS.items() if hasattr(entry.encoder, "advance")]
+            raise ValueError(
+                f"training.order session_parallel carries a state from click to click, and model {name} has none. "
+                f"Models that have: {', '.join(able)}; or set training.order=rows"
             )
         return self
 

@@ -1,20 +1,25 @@
-"""The training loop over one period's rows: where it stands is two numbers, and each step is a function of them."""
+"""The training loop over one period's rows: where it stands is two numbers, and each step is a function of them (and, in the
+session-parallel order, of the states that it carries)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import fields
 
 import numpy as np
 import torch
 
+from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.data.controls import control_of
 from xdm.data.rows import TrainingRows
 from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel, build_model
+from xdm.training.adagrad import MomentumAdagrad
 from xdm.training.config import Config, TrainingConfig
-from xdm.training.steps import epoch_order, losses, seed_step
+from xdm.training.session_parallel import SessionParallel
+from xdm.training.steps import Losses, epoch_order, losses, seed_step
 
 StepRecord = dict[str, float | int]
 
@@ -47,6 +52,11 @@ def new_optimizer(model: RetrievalModel, settings: TrainingConfig) -> torch.opti
     """The optimiser that ``training.optimizer`` names."""
     if settings.optimizer == "adagrad":
         return torch.optim.Adagrad(model.parameters(), lr=settings.learning_rate, initial_accumulator_value=0.1)
+    if settings.optimizer == "adagrad_momentum":
+        tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
+        by_rows = [weight for weight in model.parameters() if id(weight) in tables]
+        others = [weight for weight in model.parameters() if id(weight) not in tables]
+        return MomentumAdagrad(others, by_rows, settings.learning_rate, settings.momentum)
     return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
 
 
@@ -57,35 +67,46 @@ class Loop:
         self.model, self.rows, self.config = model, rows, config
         self.optimizer = new_optimizer(model, config.training)
         self.epoch = self.batch = self.step = 0
+        self.live: SessionParallel | None = None
+        if config.training.order == "session_parallel":
+            self.live = SessionParallel(model.encoder, rows, config.training.batch_size)
 
     @property
     def batches_an_epoch(self) -> int:
-        return -(-self.rows.n_rows // self.config.training.batch_size)
+        return self.live.steps if self.live is not None else -(-self.rows.n_rows // self.config.training.batch_size)
 
     def run_epoch(self, after_step: Callable[[StepRecord], None]) -> None:
         """Finish the current epoch from where the loop stands; ``after_step`` is called with the figures of each step."""
         settings = self.config.training
-        order = epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
+        order = None
+        if self.live is None:
+            order = epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
         if not self.batch:
             with torch.no_grad():
                 self.model.encoder.before_epoch(self.model, self.epoch)
         self.model.train()
         while self.batch < self.batches_an_epoch:
             begin = self.batch * settings.batch_size
-            record = self._step(order[begin : begin + settings.batch_size])
+            record = self._step(None if order is None else order[begin : begin + settings.batch_size])
             self.batch += 1
             self.step += 1
             after_step(record)
         self.epoch += 1
         self.batch = 0
 
-    def _step(self, which: np.ndarray) -> StepRecord:
+    def _step(self, which: np.ndarray | None) -> StepRecord:
+        """One step over the rows ``which``; None: over the next click of the live sessions."""
         settings = self.config.training
         rng = seed_step(settings.seed, self.step)
-        batch, labels = self.rows.batch(which)
-        loss = losses(self.model, batch.map(torch.from_numpy), torch.from_numpy(labels), self.config.objective, rng)
+        batch, labels, h = self._inputs(which)
+        if not len(labels):  # clicks that nothing is asked after: the states are carried on, nothing is learned
+            parts = {field.name: 0.0 for field in fields(Losses) if field.name != "total"}
+            return {"step": self.step, "epoch": self.epoch, "loss": 0.0, **parts, "gradient_norm": 0.0, "labels": 0}
+        loss = losses(self.model, batch, labels, self.config.objective, rng, h)
+        # GRU4Rec's authors divide by the number of slots; a step with fewer sessions, at the end of an epoch, counts for less.
+        share = 1.0 if self.live is None else len(labels) / settings.batch_size
         self.optimizer.zero_grad(set_to_none=True)
-        loss.total.backward()
+        (share * loss.total).backward()
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
@@ -95,3 +116,10 @@ class Loop:
             "step": self.step, "epoch": self.epoch, "loss": figures.pop("total"), **figures,
             "gradient_norm": float(norm), "labels": len(labels),
         }  # fmt: skip
+
+    def _inputs(self, which: np.ndarray | None) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
+        """The batch, the targets, and the encoder's queries where the order of training asked it already."""
+        if self.live is not None:
+            return self.live.step(self.batch)
+        batch, labels = self.rows.batch(np.asarray(which))
+        return batch.map(torch.from_numpy), torch.from_numpy(labels), None

@@ -22,7 +22,7 @@ from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel
 from xdm.retrieval.recommender import TowerRecommender
 from xdm.schema import ConfigError, UsageError
-from xdm.training.checkpoints import load_checkpoint, newest_checkpoint, read_state, save_checkpoint
+from xdm.training.checkpoints import load_carried, load_checkpoint, newest_checkpoint, read_state, save_checkpoint
 from xdm.training.config import Config, SplitConfig, differences, parse_config
 from xdm.training.loop import Loop, StepRecord, new_model, set_threads, training_rows
 
@@ -163,6 +163,8 @@ class Run:
     def _restore(self, checkpoint: Path, loop: Loop) -> None:
         state = read_state(checkpoint)
         weights = load_checkpoint(checkpoint, loop.model, loop.optimizer)
+        if loop.live is not None:
+            loop.live.load_state_dict(load_carried(checkpoint))
         loop.epoch, loop.batch, loop.step = state["epoch"], state["batch"], state["step"]
         self.history = state["history"]
         self.best = Best(state["best_value"], state["best_epoch"], weights)
@@ -180,7 +182,8 @@ class Run:
             "best_value": self.best.value, "best_epoch": self.best.epoch, "config": self.config.to_dict(),
             "store": self.store.manifest["fingerprint"],
         }  # fmt: skip
-        save_checkpoint(self.folder / "checkpoints", state, loop.model, self.best.weights, loop.optimizer)
+        carried = None if loop.live is None else loop.live.state_dict()
+        save_checkpoint(self.folder / "checkpoints", state, loop.model, self.best.weights, loop.optimizer, carried)
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 

@@ -39,14 +39,15 @@ def seed_step(seed: int, step: int) -> np.random.Generator:
 
 
 def losses(
-    model: RetrievalModel, batch: Batch, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator
+    model: RetrievalModel, batch: Batch, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator, h: Tensor | None = None
 ) -> Losses:
-    """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none."""
+    """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none;
+    ``h`` ``[P, K, d]``: the encoder's queries, where it was asked already."""
     encoder, n = model.encoder, model.sizes.n_candidates
     if encoder.trained_points == "last":
         last = torch.cat([batch.row[1:] != batch.row[:-1], torch.ones_like(batch.row[:1], dtype=torch.bool)])
         batch, targets = batch.at(last), targets[last]
-    queries = model(batch)
+    queries = model(batch, h)
     labels = targets[:, 0]  # [P]
     full = config.name == "softmax" or 2 * config.negatives >= n
     scored = model.item_vectors() if full or config.not_to_recommend else None  # [n, d']
