@@ -23,6 +23,7 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     "gru4rec": {"width": 8}, "sasrec": {"width": 8, "heads": 2}, "comirec": {"width": 8},
     "caser": {"width": 8, "user_width": 4, "horizontal": 3, "vertical": 2}, "srgnn": {"width": 8},
     "comirec_dr": {"width": 8}, "mind": {"width": 8},
+    "cml": {"width": 8}, "transrec": {"width": 8}, "lrml": {"width": 8, "slots": 5, "deviation": 0.5, "negatives": 10, "margin": 2.0},
     "tdm": {
         "width": 8, "windows": [1, 1, 2, 4], "hidden": [12, 10], "attention_hidden": 6, "norm": "layer", "negatives": [6, 3, 2],
         "beam": 4,
@@ -60,6 +61,8 @@ SESSION_SWITCHES: dict[str, dict[str, Any]] = {
     "comirec_dr with features": {"name": "comirec_dr", "feature_width": 3}, "comirec_dr one": {"name": "comirec_dr", "interests": 1},
     "mind of interests alone": {"name": "mind", "layers": 0, "adaptive": False}, "mind two layers": {"name": "mind", "layers": 2},
     "mind soft": {"name": "mind", "power": 1.0, "user_width": 4}, "mind with features": {"name": "mind", "feature_width": 3},
+    "cml with covariances": {"name": "cml", "covariance": 10.0}, "transrec with a penalty": {"name": "transrec", "l2": 0.1},
+    "lrml own relations": {"name": "lrml", "negative_relation": "own"}, "lrml of any length": {"name": "lrml", "unit_ball": False},
     "tdm attention": {"name": "tdm", "variant": "attention"}, "tdm batch norm": {"name": "tdm", "norm": "batch"},
     "tdm with features": {"name": "tdm", "feature_width": 3}, "tdm no hidden layer": {"name": "tdm", "hidden": []},
     "tdm not tied": {"name": "tdm", "variant": "attention", "tie_item_embedding": False},

@@ -15,16 +15,19 @@ from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.models.actions import ActionSDM, ActionSDMConfig
 from xdm.models.caser import Caser, CaserConfig
+from xdm.models.cml import CML, CMLConfig
 from xdm.models.comirec import ComiRec, ComiRecConfig, ComiRecDR, ComiRecDRConfig
 from xdm.models.encoder import Encoder
 from xdm.models.gru4rec import GRU4Rec, GRU4RecConfig
 from xdm.models.inputs import Sizes
+from xdm.models.lrml import LRML, LRMLConfig
 from xdm.models.mind import MIND, MINDConfig
 from xdm.models.sasrec import SASRec, SASRecConfig
 from xdm.models.scoring import PairScoring, Scoring
 from xdm.models.sdm import SDM, SDMConfig
 from xdm.models.srgnn import SRGNN, SRGNNConfig
 from xdm.models.tdm import TDM, TDMConfig
+from xdm.models.transrec import TransRec, TransRecConfig
 from xdm.models.unclicked import Queries, UnclickedConfig, UnclickedExtension
 from xdm.schema import ConfigError, nearest
 
@@ -66,6 +69,18 @@ MODELS = {
     "mind": ModelEntry(
         MIND, MINDConfig, "MIND (CIKM 2019): capsules under one map, as many as there are clicks for, joined with the profile",
         paper="Li et al., CIKM 2019, arXiv 1904.08030",
+    ),
+    "cml": ModelEntry(
+        CML, CMLConfig, "CML (WWW 2017): users and items as points of one space, no order of clicks",
+        paper="Hsieh et al., WWW 2017, doi 10.1145/3038912.3052639", needs=("user",),
+    ),
+    "transrec": ModelEntry(
+        TransRec, TransRecConfig, "TransRec (RecSys 2017): a user is a translation from the last item to the next",
+        paper="He et al., RecSys 2017, arXiv 1707.02410", needs=("user",),
+    ),
+    "lrml": ModelEntry(
+        LRML, LRMLConfig, "LRML (WWW 2018): a relation of each user and item from a memory; scored pair by pair",
+        paper="Tay et al., WWW 2018, arXiv 1707.05176", needs=("user",),
     ),
     "tdm": ModelEntry(
         TDM, TDMConfig, "TDM (KDD 2018): a tree over the items, learned in turn with the network and searched level by level",
