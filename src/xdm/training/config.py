@@ -122,6 +122,9 @@ class TrainingConfig(_Section):
     learning_rate: float = Field(
         3e-3, gt=0, description="the paper's 1e-3 needs three times the epochs on small logs"
     )
+    decay: float = Field(1.0, gt=0, le=1, description="what the rate is multiplied with after every decay_epochs epochs")
+    decay_epochs: int = Field(1, ge=1, description="how many epochs the rate stays; see decay")
+    weight_decay: float = Field(0.0, ge=0, description="L2: so many times each weight is added to its gradient (adam, adagrad)")
     clip_norm: float = Field(5.0, gt=0, description="global norm that gradients are clipped to")
     patience: int = Field(3, ge=1, description="epochs without a better validation before training stops")
     monitor: str = Field(
@@ -132,9 +135,11 @@ class TrainingConfig(_Section):
     threads: int = Field(1, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")
 
     @model_validator(mode="after")
-    def _momentum_has_its_optimizer(self) -> TrainingConfig:
+    def _settings_have_their_optimizer(self) -> TrainingConfig:
         if self.momentum and self.optimizer != "adagrad_momentum":
             raise ValueError(f"momentum is a setting of adagrad_momentum; optimizer {self.optimizer} has none")
+        if self.weight_decay and self.optimizer == "adagrad_momentum":
+            raise ValueError("weight_decay is a setting of adam and adagrad; optimizer adagrad_momentum has none")
         return self
 
 

@@ -50,14 +50,15 @@ def new_model(config: Config, catalogue: Catalogue) -> RetrievalModel:
 
 def new_optimizer(model: RetrievalModel, settings: TrainingConfig) -> torch.optim.Optimizer:
     """The optimiser that ``training.optimizer`` names."""
+    rates = {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
     if settings.optimizer == "adagrad":
-        return torch.optim.Adagrad(model.parameters(), lr=settings.learning_rate, initial_accumulator_value=0.1)
+        return torch.optim.Adagrad(model.parameters(), **rates, initial_accumulator_value=0.1)
     if settings.optimizer == "adagrad_momentum":
         tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
         by_rows = [weight for weight in model.parameters() if id(weight) in tables]
         others = [weight for weight in model.parameters() if id(weight) not in tables]
         return MomentumAdagrad(others, by_rows, settings.learning_rate, settings.momentum)
-    return torch.optim.Adam(model.parameters(), lr=settings.learning_rate, fused=True)
+    return torch.optim.Adam(model.parameters(), **rates, fused=True)
 
 
 class Loop:
@@ -84,6 +85,8 @@ class Loop:
         if not self.batch:
             with torch.no_grad():
                 self.model.encoder.before_epoch(self.model, self.epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = settings.learning_rate * settings.decay ** (self.epoch // settings.decay_epochs)
         self.model.train()
         while self.batch < self.batches_an_epoch:
             begin = self.batch * settings.batch_size
