@@ -8,13 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
 
-from xdm.bundle.writing import torch_retriever, torch_tower, write_bundle
+from xdm.bundle.writing import search_recall, torch_retriever, torch_tower, write_bundle
 from xdm.console import Progress
+from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue, build_catalogue
 from xdm.data.controls import Control
+from xdm.data.rows import TrainingRows
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split, parse_time, time_boundaries
 from xdm.folders import check_replaceable, write_bytes
@@ -70,6 +73,13 @@ def recommender_of(
     )  # fmt: skip
 
 
+def some_questions(rows: TrainingRows, n: int = 100) -> Batch:
+    """At most ``n`` questions spread over the training rows: each a row's last."""
+    which = np.unique(np.linspace(0, rows.n_rows - 1, n).astype(np.int64))
+    batch, _ = rows.batch(which)
+    return batch.at(np.append(batch.row[1:] != batch.row[:-1], True))
+
+
 class Run:
     """One training run. Its folder (``OUT.run`` beside the bundle ``OUT``) holds config.yaml, steps.jsonl and checkpoints."""
 
@@ -116,6 +126,10 @@ class Run:
             "labels_left_out": rows.dropped, "store": self.store.manifest["fingerprint"],
             "split": {"protocol": "time", "validation_from": self.validation_from, "test_from": self.test_from, "until": self.until},
         }  # fmt: skip
+        k = int(self.config.training.monitor.split("@")[1])
+        found = search_recall(loop.model, some_questions(rows), k)
+        if found is not None:
+            facts[f"search_recall@{k}"] = found
         steps = (self.folder / "steps.jsonl").read_bytes()
         write_bundle(self.out, loop.model, catalogue, self.config, facts, self.history, steps, overwrite=self.overwrite)
         shutil.rmtree(self.folder / "checkpoints", ignore_errors=True)
