@@ -93,8 +93,10 @@ def test_defaults_and_first_weights_are_the_authors():
     config = load_config("caser").model
     assert (config.width, config.user_width, config.window, config.horizontal, config.vertical) == (50, 50, 5, 16, 4)
     assert (config.dropout, config.conv_activation, config.dense_activation) == (0.5, "relu", "relu")
-    encoder = model_of(name="caser", width=50, user_width=50, horizontal=16).encoder
-    for table in (encoder.items.tables[0], encoder.users.user):
-        assert float(table.weight[1:].detach().std()) == pytest.approx(1 / 50, rel=0.15)
+    model = model_of(name="caser", width=50, user_width=50, horizontal=16)
+    encoder = model.encoder
+    for table, width in ((encoder.items.tables[0], 50), (encoder.users.user, 50), (model.output, 100)):
+        assert float(table.weight[1:].detach().std()) == pytest.approx(1 / width, rel=0.15)
+        assert not table.weight[0].any()
     assert encoder.padding.any()
     assert [tuple(one.weight.shape) for one in encoder.horizontal] == [(16, 50, h) for h in (1, 2, 3, 4, 5)]

@@ -69,8 +69,12 @@ class Caser(Encoder):
         nn.init.normal_(self.padding, std=1 / d)
         for table in [*self.items.tables.modules(), *self.users.modules()]:
             if isinstance(table, nn.Embedding):
-                nn.init.normal_(table.weight, std=1 / table.embedding_dim)
-                nn.init.zeros_(table.weight[0])
+                self.draw_scored(table)
+
+    def draw_scored(self, table: nn.Embedding) -> None:
+        """Normal with a deviation of 1 / width, as the authors draw every table; its padding row stays zero."""
+        nn.init.normal_(table.weight, std=1 / table.embedding_dim)
+        nn.init.zeros_(table.weight[0])
 
     def encode(self, batch: Batch) -> Tensor:
         """Queries at every point: ``[P, 1, d + d_u]``."""

@@ -40,6 +40,9 @@ class Encoder(nn.Module):
         """Queries at every point of ``batch``: ``[P, K, d]``. Of what comes after a point's position nothing may be used."""
         raise NotImplementedError
 
+    def draw_scored(self, table: nn.Embedding) -> None:
+        """Draws the table of item vectors anew, where it is not the input table and the model has a way of its own."""
+
     def readout(self, queries: Tensor, label_vectors: Tensor) -> Tensor:
         """``[P, d]``: the one query that learns from each label, of K interests ``[P, K, d]``; by default the one that scores
         the label's vector ``[P, d]`` highest. Vectors are as they are scored."""

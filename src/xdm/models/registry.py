@@ -200,6 +200,7 @@ class RetrievalModel(nn.Module):
         # V of the papers: one row a candidate; row 0 is the padding row of index 0. See `scored`.
         if not model.tie_item_embedding:  # type: ignore[attr-defined]
             self.output = scored_table(sizes.n_candidates, self.encoder.width)
+            self.encoder.draw_scored(self.output)
         features = sizes.features.values() if item_features else ()
         self.output_features = nn.ModuleList(scored_table(n, self.encoder.width) for n in features)
         if self.scoring.bias:
