@@ -96,7 +96,7 @@ class BERT4Rec(Encoder):
         items = F.pad(items[:, : batch.short.shape[1]], (0, 1))  # [P, L], with a place for the mask behind the longest
         masked = torch.arange(items.shape[1], device=items.device) == lengths[:, None]  # [P, L]
         x = self._transformed(items, masked, lengths + 1)  # [P, L, d]
-        return self._at_mask(x[torch.arange(len(lengths), device=items.device), lengths])[:, None]  # [P, 1, d]
+        return self._at_mask(x[torch.arange(lengths.shape[0], device=items.device), lengths])[:, None]  # [P, 1, d]
 
     def extra(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
         """Each row once more with some of its clicks masked: queries ``[Q, 1, d]`` at the masks, and the clicks ``[Q]``."""

@@ -114,13 +114,15 @@ class Block(nn.Module):
         self.position_bias = nn.Parameter(torch.randn(config.length) * DEVIATION)  # by the lag, 0 for a click itself
         if config.time_bias != "none":
             self.time_bias = nn.Parameter(torch.randn(BUCKETS + 1) * DEVIATION)  # by the bucket of the time span
+        self.norm_input = nn.LayerNorm(d, NORM_EPS, elementwise_affine=False)
+        self.norm_mixed = nn.LayerNorm(values, NORM_EPS, elementwise_affine=False)
         self.dropout = Dropout(config.dropout)
         nn.init.normal_(self.inner.weight, std=DEVIATION)
 
     def forward(self, x: Tensor, lags: Tensor, spans: Tensor | None, visible: Tensor) -> Tensor:
         """``[B, T, d]`` to ``[B, T, d]``; ``lags`` ``[T, T]`` in clicks, ``spans`` ``[B, T, T]`` in buckets of time, ``visible``
         bool ``[T, T]``."""
-        u, v, q, k = F.silu(self.inner(normed(x))).split(self.widths, dim=-1)  # [B, T, heads * their widths]
+        u, v, q, k = F.silu(self.inner(self.norm_input(x))).split(self.widths, dim=-1)  # [B, T, heads * their widths]
         q, k, v = (
             split_heads(q, self.heads),
             split_heads(k, self.heads),
@@ -131,7 +133,7 @@ class Block(nn.Module):
             bias = (bias + looked_up(self.time_bias, spans))[:, None]  # [B, 1, T, T]
         weights = F.silu(q @ k.transpose(-1, -2) + bias) * (visible / self.length)  # [B, heads, T, T]
         mixed = (weights @ v).transpose(1, 2).flatten(2)  # [B, T, heads * value width]
-        return x + self.output(self.dropout(u * normed(mixed)))  # [B, T, d]
+        return x + self.output(self.dropout(u * self.norm_mixed(mixed)))  # [B, T, d]
 
 
 def buckets(asked: Tensor, clicked: Tensor) -> Tensor:
@@ -143,11 +145,6 @@ def buckets(asked: Tensor, clicked: Tensor) -> Tensor:
 def looked_up(table: Tensor, at: Tensor) -> Tensor:
     """``table[at]``, whose gradient comes twenty times as fast where few entries are read very often."""
     return table.index_select(0, at.flatten()).reshape(at.shape)
-
-
-def normed(x: Tensor) -> Tensor:
-    """LayerNorm over the last dimension without weights."""
-    return F.layer_norm(x, x.shape[-1:], eps=NORM_EPS)
 
 
 def truncated_normal(weight: Tensor, deviation: float) -> None:

@@ -14,12 +14,15 @@ from xdm.behaviours.points import FeatureTable
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.models.actions import ActionSDM, ActionSDMConfig
+from xdm.models.bert4rec import BERT4Rec, BERT4RecConfig
 from xdm.models.caser import Caser, CaserConfig
 from xdm.models.cml import CML, CMLConfig
 from xdm.models.comirec import ComiRec, ComiRecConfig, ComiRecDR, ComiRecDRConfig
 from xdm.models.encoder import Encoder
 from xdm.models.gru4rec import GRU4Rec, GRU4RecConfig
+from xdm.models.hstu import HSTU, HSTUConfig
 from xdm.models.inputs import Sizes
+from xdm.models.ligr import LiGR, LiGRConfig
 from xdm.models.lrml import LRML, LRMLConfig
 from xdm.models.mind import MIND, MINDConfig
 from xdm.models.sasrec import SASRec, SASRecConfig
@@ -49,7 +52,22 @@ MODELS = {
         ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings"
     ),
     "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016): the session through a GRU"),
-    "sasrec": ModelEntry(SASRec, SASRecConfig, "SASRec (ICDM 2018): the session through causal self-attention blocks"),
+    "sasrec": ModelEntry(
+        SASRec, SASRecConfig, "SASRec (ICDM 2018): the clicks through causal self-attention blocks",
+        paper="Kang and McAuley, ICDM 2018, arXiv 1808.09781",
+    ),
+    "ligr": ModelEntry(
+        LiGR, LiGRConfig, "LiGR (2025): causal self-attention in gated blocks, the network of eSASRec",
+        paper="Borisyuk et al., 2025, arXiv 2502.03417; Tikhonovich et al., RecSys 2025, arXiv 2508.06450",
+    ),
+    "hstu": ModelEntry(
+        HSTU, HSTUConfig, "HSTU (ICML 2024): gated attention without a softmax, by places and times",
+        paper="Zhai et al., ICML 2024, arXiv 2402.17152", needs=("times",),
+    ),
+    "bert4rec": ModelEntry(
+        BERT4Rec, BERT4RecConfig, "BERT4Rec (CIKM 2019): clicks and a mask behind them, through bidirectional self-attention",
+        paper="Sun et al., CIKM 2019, arXiv 1904.06690",
+    ),
     "caser": ModelEntry(
         Caser, CaserConfig, "Caser (WSDM 2018): convolutions over the last five clicks, beside a vector of the user",
         paper="Tang and Wang, WSDM 2018, arXiv 1809.07426", needs=("user",),
@@ -132,7 +150,7 @@ def _xdm(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]
 
 
 PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
-for _name in ("gru4rec", "sasrec", "comirec"):
+for _name in ("gru4rec", "sasrec", "ligr", "hstu", "bert4rec", "comirec"):
     PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
 PRESETS["caser"] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
 PRESETS["srgnn"] |= {"item_vectors": {"features": False}, "data": {"label_scope": "session"}}
@@ -225,10 +243,7 @@ class RetrievalModel(nn.Module):
         ``[P, S, d']``, each point's own; of K interests the best."""
         if isinstance(self.scoring, PairScoring):
             return self.scoring.scores(queries, vectors)
-        if vectors.dim() == 2:
-            scores = queries @ vectors.T  # [P, K, S]
-        else:
-            scores = queries @ vectors.transpose(1, 2)  # [P, K, S]
+        scores = queries @ (vectors.T if vectors.dim() == 2 else vectors.transpose(1, 2))  # [P, K, S]
         return scores[:, 0] if queries.shape[1] == 1 else scores.amax(dim=1)
 
     @property
