@@ -153,7 +153,11 @@ PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
 for _name in ("gru4rec", "sasrec", "ligr", "hstu", "bert4rec", "comirec"):
     PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
 PRESETS["caser"] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
-PRESETS["srgnn"] |= {"item_vectors": {"features": False}, "data": {"label_scope": "session"}}
+PRESETS["srgnn"] |= {
+    "item_vectors": {"features": False}, "data": {"label_scope": "session"}, "objective": {"name": "softmax"},
+    # The authors' 100 rows are the prefixes of some 25 sessions.
+    "training": {"learning_rate": 1e-3, "batch_size": 25, "weight_decay": 1e-5, "decay": 0.1, "decay_epochs": 3},
+}
 for _name in ("comirec_dr", "mind"):
     PRESETS[_name] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
 PRESETS["comirec_dr"]["training"] = {"learning_rate": 5e-3}
