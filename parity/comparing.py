@@ -16,8 +16,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from xdm.models.inputs import Sizes
+from xdm.models.registry import RetrievalModel, model_config
+from xdm.models.unclicked import UnclickedConfig
 
 TOLERANCE = 1e-5
 RESULTS = Path(__file__).parent / "results"
@@ -52,6 +57,22 @@ def module_of(folder: Path, name: str) -> ModuleType:
         sys.path.remove(str(folder))
 
 
+def our_model(settings: dict[str, Any], n_items: int, n_users: int = 1) -> RetrievalModel:
+    """Our model by its settings, with random weights, without dropout, for ``n_items`` items without features."""
+    sizes = Sizes(n_items, n_items, n_users)
+    return RetrievalModel(model_config(settings), UnclickedConfig(), sizes, np.arange(n_items + 1)[None]).eval()
+
+
+def load(model: RetrievalModel, weights: Found) -> None:
+    """Put the authors' ``weights`` under our names into ``model``; every parameter must be among them."""
+    named = dict(model.named_parameters())
+    if named.keys() != weights.keys():
+        raise ValueError(f"weights {sorted(named.keys() ^ weights.keys())} are on one side alone")
+    with torch.no_grad():
+        for name, weight in named.items():
+            weight.copy_(weights[name])
+
+
 def gradients(loss: Tensor, weights: Iterable[tuple[str, Tensor]]) -> Found:
     """The gradients of ``loss`` for the named ``weights``; zeros for one that the loss does not reach."""
     named = dict(weights)
@@ -71,12 +92,17 @@ def differences(ours: Found, theirs: Found) -> dict[str, float]:
     shapes = [{name: tuple(tensor.shape) for name, tensor in side.items()} for side in (ours, theirs)]
     if shapes[0] != shapes[1]:
         raise ValueError(f"the two sides hold different tensors: {shapes[0]} and {shapes[1]}")
-    apart = {name: float((ours[name] - theirs[name]).abs().max()) for name in ours}
+
+    def largest(tensors: Iterable[Tensor]) -> float:
+        return float(torch.stack([tensor.abs().max() for tensor in tensors]).max())  # NaN, where one is
+
+    learned = [name for name in ours if name.startswith("gradient")]
+    scores = [name for name in ours if name not in learned]
     return {
-        "scores": max(value for name, value in apart.items() if not name.startswith("gradient")),
-        "gradients": max(value for name, value in apart.items() if name.startswith("gradient")),
-        "largest_score": max(float(t.abs().max()) for name, t in theirs.items() if not name.startswith("gradient")),
-        "largest_gradient": max(float(t.abs().max()) for name, t in theirs.items() if name.startswith("gradient")),
+        "scores": largest(ours[name] - theirs[name] for name in scores),
+        "gradients": largest(ours[name] - theirs[name] for name in learned),
+        "largest_score": largest(theirs[name] for name in scores),
+        "largest_gradient": largest(theirs[name] for name in learned),
     }
 
 
@@ -94,7 +120,8 @@ def run(
               f"gradients by {one['gradients']:.1e} of {one['largest_gradient']:.3g}")  # fmt: skip
     RESULTS.mkdir(exist_ok=True)
     result = {
-        "repository": repository, "commit": commit, "torch": torch.__version__, "tolerance": TOLERANCE,
+        "repository": repository, "commit": commit, "torch": torch.__version__,
+        "precision": str(torch.get_default_dtype()), "tolerance": TOLERANCE,
         "passed": passed, **more, "cases": found,
     }  # fmt: skip
     (RESULTS / f"{name}.json").write_text(json.dumps(result, indent=2) + "\n")
