@@ -112,10 +112,13 @@ def test_every_click_of_the_windows_is_a_question_once(simulated, rolled):
 
 def test_compare_takes_two_rolling_folders(simulated, rolled, tmp_path, capfd):
     arguments = ["--model", "xdm", "--start", WINDOWS.start, "--windows", 2, "--every", "24h", "--horizon", "16h", "--k", 5,
-                 "--k", 20, "--warm-epochs", 1, "--warm-history", "1d", "--quiet", *sets(*FAST)]  # fmt: skip
+                 "--k", 20, "--warm-epochs", 1, "--warm-history", "1d", "--baseline", "itemknn", "--quiet", *sets(*FAST)]  # fmt: skip
     assert call("rolling", simulated, "--out", tmp_path / "xdm", *arguments, "--json") == 0
     printed = json.loads(capfd.readouterr().out)
     assert printed == json.loads((tmp_path / "xdm" / "metrics.json").read_text())
+    beside = json.loads((tmp_path / "xdm" / "baselines" / "itemknn" / "metrics.json").read_text())
+    assert list(printed["baselines"]) == ["itemknn"]
+    assert beside["hr@20"] == printed["baselines"]["itemknn"]["hr@20"] > 0
     assert call("compare", rolled, tmp_path / "xdm", "--metric", "hr@20", "--resamples", 100, "--json") == 0
     compared = json.loads(capfd.readouterr().out)
     whole = json.loads((rolled / "metrics.json").read_text())

@@ -27,6 +27,8 @@ import click
 @click.option(
     "--warm-history", default=None, help="With --warm-epochs: learn only from labels this recent.  [default: all]"
 )
+@click.option("--baseline", "baselines", multiple=True, default=("popularity", "recent_popularity"),
+              help="Judged beside it; may be given several times. Also: itemknn, ease.")  # fmt: skip
 @click.option("--recent-window", default="4h", help="Window of the recent-popularity baseline, before each cut.")
 @click.option("--unclicked-k", type=click.IntRange(0), default=1,
               help="What skipped@K calls unclicked: shown more than this many times in three days, never clicked there.")  # fmt: skip
@@ -38,7 +40,7 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="The metrics as JSON on standard output.")
 def rolling(
     store: Path, out: Path, model: str | None, start: str, every: str, count: int, horizon: str, warm_epochs: int,
-    warm_history: str | None, recent_window: str, unclicked_k: int, ks: tuple[int, ...], file: Path | None,
+    warm_history: str | None, baselines: tuple[str, ...], recent_window: str, unclicked_k: int, ks: tuple[int, ...], file: Path | None,
     assignments: tuple[str, ...], overwrite: bool, quiet: bool, as_json: bool,
 ) -> None:  # fmt: skip
     """Judge a model on STORE window by window: train on everything before a cut, then ask every click of the next hours
@@ -70,6 +72,7 @@ def rolling(
     metrics = roll(
         opened, config, windows, out, ks=ks, recent_window=parse_duration(recent_window), overwrite=overwrite,
         progress=Progress(quiet=quiet), rules=BehaviourRules(unclicked_k=unclicked_k),
+        baselines=tuple(dict.fromkeys(baselines)),
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps(metrics))

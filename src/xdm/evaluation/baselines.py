@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,6 +62,12 @@ def baseline_config(name: str, settings: Mapping[str, Any]) -> BaseModel | None:
     except ValidationError as error:
         faults = "; ".join(f"baseline.{e['loc'][0]}: {e['msg']}, not {e['input']!r}" for e in error.errors())
         raise ConfigError(f"{name}: {faults}") from None
+
+
+def check_baselines(names: Iterable[str]) -> None:
+    """Raise a ConfigError for the first of ``names`` that is no baseline."""
+    for name in names:
+        baseline_config(name, {})
 
 
 def baseline(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from xdm.behaviours.rules import BehaviourRules
-from xdm.evaluation.baselines import BESIDE_EVERY_MODEL, baseline
+from xdm.evaluation.baselines import BESIDE_EVERY_MODEL, baseline, check_baselines
 from xdm.evaluation.judging import Judge
 from xdm.evaluation.metrics import popularity_percentiles
 from xdm.evaluation.popularity import count_clicks
@@ -60,6 +60,7 @@ def evaluate(
     ks = tuple(sorted(set(ks)))
     if not ks or ks[0] < 1 or batch < 1:
         raise UsageError(f"every K and the batch must be at least 1, not {list(ks)} and {batch}")
+    check_baselines(baselines)
     if out is not None:
         check_replaceable(out, overwrite=overwrite, marker=METRICS_FILE)
     described = _describe(store, split, exclude_seen)

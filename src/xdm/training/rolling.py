@@ -15,6 +15,7 @@ from xdm.console import Progress
 from xdm.data.catalogue import Catalogue, build_catalogue
 from xdm.data.controls import Control
 from xdm.data.labels import labels_of
+from xdm.evaluation.baselines import BESIDE_EVERY_MODEL, check_baselines
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import RULES, evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split
@@ -26,7 +27,6 @@ from xdm.training.config import Config
 from xdm.training.loop import Loop, new_model, set_threads, training_rows
 from xdm.training.run import recommender_of
 
-BASELINES = ("popularity", "recent_popularity")
 # What a baseline's metrics.json has from the whole.
 SHARED = ("split", "questions", "questions_with_unclicked", "rules", "category_feature")
 
@@ -51,15 +51,17 @@ class Windows:
 def roll(
     store: Store, config: Config, windows: Windows, out: Path | str, *, ks: tuple[int, ...] = (20, 50, 100),
     recent_window: int = 4 * HOUR, overwrite: bool = False, progress: Progress | None = None,
-    rules: BehaviourRules = RULES,
+    rules: BehaviourRules = RULES, baselines: tuple[str, ...] = BESIDE_EVERY_MODEL,
 ) -> dict[str, Any]:  # fmt: skip
     """Train and judge every window; the folder ``out`` holds what `evaluate` writes, over all windows together, and each
     window's own results in ``windows/NUMBER``. Every click of a window is a question, asked at its own time with the
-    behaviours up to then; the model knows nothing after the window's cut. ``rules`` are those of `evaluate`.
+    behaviours up to then; the model knows nothing after the window's cut. ``rules`` and ``baselines`` are those of `evaluate`.
 
     Raises:
+        ConfigError: no such baseline.
         UsageError: windows outside of the log, overlapping ones, or one without a click to judge.
     """
+    check_baselines(baselines)
     first, last = store.time_range
     cuts = windows.cuts()
     if not first < cuts[0] or cuts[-1] > last:
@@ -82,17 +84,17 @@ def roll(
             place = folder / "windows" / f"{number:05d}"
             metrics = evaluate(
                 recommender_of(model, catalogue, config, control), store, Split(EACH_CLICK, cut, cut + windows.horizon), ks,
-                out=place, recent_window=recent_window, rules=rules,
+                out=place, baselines=baselines, recent_window=recent_window, rules=rules,
             )  # fmt: skip
             done.append(metrics)
             progress.say(
                 f"window {number + 1} of {len(cuts)}: {metrics['questions']} clicks after {cut}, {_line(metrics, ks)}"
             )
         together = together_of(done, cuts, windows)
-        join_files(folder, len(cuts))
+        join_files(folder, len(cuts), baselines)
         together["users"] = len(pq.read_table(folder / PER_USER_FILE, columns=[USER_ID])[USER_ID].unique())
         write_json(folder / METRICS_FILE, together)
-        for name in BASELINES:
+        for name in baselines:
             shared = {key: together[key] for key in SHARED if key in together}
             figures = {**shared, **together["baselines"][name]}
             write_json(folder / "baselines" / name / METRICS_FILE, figures)
@@ -151,7 +153,7 @@ def _line(metrics: dict[str, Any], ks: tuple[int, ...]) -> str:
     k = 50 if 50 in ks else ks[0]
     baselines = metrics["baselines"]
     return f"hr@{k} {metrics[f'hr@{k}']:.4f} (" + ", ".join(
-        f"{name.replace('_', ' ')} {baselines[name][f'hr@{k}']:.4f}" for name in BASELINES
+        f"{name.replace('_', ' ')} {baselines[name][f'hr@{k}']:.4f}" for name in baselines
     ) + ")"  # fmt: skip
 
 
@@ -167,7 +169,7 @@ def together_of(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -
 
     names = [name for name in done[0] if "@" in name]  # coverage too: its mean over windows, not that of all together
     counted = ("questions", "questions_with_unclicked")
-    described: dict[str, Any] = {name: done[0][name] for name in ("rules", "category_feature") if name in done[0]}
+    described: dict[str, Any] = {name: done[0][name] for name in ("rules", "category_feature", "recent_window") if name in done[0]}
     split = {
         "protocol": EACH_CLICK,
         "cut_off": cuts[0],
@@ -185,17 +187,17 @@ def together_of(done: list[dict[str, Any]], cuts: list[int], windows: Windows) -
         "answered_by": {source: sum(one["answered_by"][source] for one in done) for source in done[0]["answered_by"]},
         "truth_items_known": truth,
         "baselines": {
-            baseline: {name: mean([one["baselines"][baseline] for one in done], name) for name in names} for baseline in BASELINES
+            baseline: {name: mean([one["baselines"][baseline] for one in done], name) for name in names}
+            for baseline in done[0]["baselines"]
         },
-        "recent_window": done[0]["recent_window"],
         "per_window": [{"cut_off": cut, **{name: one[name] for name in counted}, **{name: one[name] for name in names}}
                        for cut, one in zip(cuts, done, strict=True)],
     }  # fmt: skip
 
 
-def join_files(folder: Path, count: int) -> None:
+def join_files(folder: Path, count: int, baselines: tuple[str, ...] = BESIDE_EVERY_MODEL) -> None:
     """per_user.parquet and recommendations.parquet of all windows, in the order of time; the baselines' likewise."""
-    for below in ("", *(f"baselines/{name}/" for name in BASELINES)):
+    for below in ("", *(f"baselines/{name}/" for name in baselines)):
         for name in (PER_USER_FILE, RECOMMENDATIONS_FILE):
             parts = [folder / "windows" / f"{number:05d}" / below / name for number in range(count)]
             if not parts[0].exists():
