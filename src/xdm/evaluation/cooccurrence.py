@@ -10,6 +10,7 @@ from numba import njit
 from xdm.evaluation.popularity import ClickCounts, Popularity
 from xdm.evaluation.splits import Split, known_before
 from xdm.log.store import Store
+from xdm.retrieval.exact import keep_best, sort_best_first
 from xdm.retrieval.types import MODEL, POPULAR, Points, TopK
 from xdm.schema import ITEM_DTYPE, PADDING, SCORE_DTYPE
 from xdm.vocabulary import Vocabulary
@@ -65,7 +66,7 @@ class ByClicks(ABC):
         """The candidates are the items with a click before the cut-off; the ``limit`` most popular ones, where it is given."""
         self._store = store
         self.candidates = Popularity(store, counts).candidates[:limit]
-        self._clicks = counts.clicks[self.candidates].astype(np.float64)
+        self._clicks = counts.clicks[self.candidates]
         self.place = np.full(len(store.items) + 1, -1, np.int32)
         self.place[self.candidates] = np.arange(len(self.candidates))
 
@@ -84,17 +85,18 @@ class ByClicks(ABC):
 
     def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None) -> TopK:
         """See `xdm.retrieval.types.Recommender`."""
-        items = np.full((len(points), k), PADDING, ITEM_DTYPE)
+        places = np.zeros((len(points), k), ITEM_DTYPE)  # counted from 1; 0 past the end
         scores = np.full((len(points), k), -np.inf, SCORE_DTYPE)
         source = np.full(len(points), MODEL, np.uint8)
         for q in range(len(points)):
             clicked = self._clicked_before(points, q)
             source[q] = MODEL if len(clicked) else POPULAR
-            of_candidates = self.scores(clicked) if len(clicked) else self._clicks
-            left_out = np.zeros(0, np.int32) if exclude is None else self.place[exclude[q]]
-            best = best_of(of_candidates, k, left_out[left_out >= 0])
-            items[q, : len(best)], scores[q, : len(best)] = self.candidates[best], of_candidates[best]
-        return TopK(items, scores, source)
+            of_candidates = (self.scores(clicked) if len(clicked) else self._clicks).astype(SCORE_DTYPE)
+            left_out = np.zeros(0, ITEM_DTYPE) if exclude is None else np.sort(self.place[exclude[q]] + 1)
+            row = slice(q, q + 1)
+            keep_best(of_candidates[None], 1, 1, scores[row], places[row], left_out, np.array([0, len(left_out)]))
+        sort_best_first(scores, places)
+        return TopK(np.concatenate([[PADDING], self.candidates]).astype(ITEM_DTYPE)[places], scores, source)
 
     def _clicked_before(self, points: Points, q: int) -> np.ndarray:
         """The distinct candidates that the user of question ``q`` clicked strictly before its time, the latest first."""
@@ -105,17 +107,3 @@ class ByClicks(ABC):
         latest = places[places >= 0][::-1]
         _, first = np.unique(latest, return_index=True)
         return latest[np.sort(first)].astype(np.int64)
-
-
-def best_of(scores: np.ndarray, k: int, left_out: np.ndarray) -> np.ndarray:
-    """The places of the ``k`` largest of ``scores`` ``[n]``, without those of ``left_out``, largest first; of equal scores
-    the smaller place first."""
-    scores = np.array(scores)
-    scores[left_out] = -np.inf
-    k = min(k, len(scores) - len(np.unique(left_out)))
-    if k < 1:
-        return np.zeros(0, np.int64)
-    limit = np.partition(scores, len(scores) - k)[len(scores) - k]
-    above = np.flatnonzero(scores > limit)
-    best = np.concatenate([above, np.flatnonzero(scores == limit)[: k - len(above)]])
-    return best[np.lexsort((best, -scores[best]))]
