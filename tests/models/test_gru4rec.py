@@ -156,9 +156,13 @@ def test_each_gate_is_drawn_for_itself_and_a_table_by_its_number_of_items():
             within(layer.recurrent[gate * units : (gate + 1) * units], limit(units, units))
         assert not layer.input_bias.any()
         assert not layer.recurrent_bias.any()
-    one_hot = model_of(sizes, name="gru4rec", width=100, tie_item_embedding=False).encoder
+    model = model_of(sizes, name="gru4rec", width=100, tie_item_embedding=False)
+    one_hot = model.encoder
+    within(model.output.weight[1:], limit(25, 100))  # 25 of them can be recommended
+    assert not model.output.weight[0].any()
     within(one_hot.items.tables[0].weight[1:], limit(30, 100))
     assert one_hot.items.tables[0].weight.shape == (31, 300)
+    assert not one_hot.items.tables[0].weight[0].any()
     assert not one_hot.layers[0].bias.any()
 
 

@@ -128,8 +128,8 @@ def test_every_epoch_takes_the_sessions_in_the_order_of_time(monkeypatch):
 def test_an_interrupted_run_gives_the_same_bits(simulated, tmp_path, monkeypatch):
     """Killed in mid-epoch: the carried states are part of the checkpoint."""
     chosen = [
-        *SESSION_PARALLEL, "training.checkpoint_steps=7", "training.batch_size=32", "model.hidden_dropout=0.3", "unclicked.enabled=true",
-        "training.optimizer=adagrad_momentum", "training.momentum=0.3", "training.learning_rate=0.1",
+        *SESSION_PARALLEL, "training.checkpoint_steps=7", "training.batch_size=32", "model.hidden_dropout=0.3",
+        "unclicked.enabled=true", "training.optimizer=adagrad_momentum", "training.momentum=0.3", "training.learning_rate=0.1",
     ]  # fmt: skip
 
     def run(name, resume=False):

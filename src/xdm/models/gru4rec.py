@@ -87,6 +87,10 @@ class GRU4Rec(Encoder):
                 self.layers.append(ResetBefore(below, width) if config.cell == "paper" else ResetAfter(below, width))
         draw_rows(self.items.tables[0], gates=3 if config.one_hot else 1)
 
+    def draw_scored(self, table: nn.Embedding) -> None:
+        """As the authors draw it, and with it every other table."""
+        draw_rows(table, gates=1)
+
     def encode(self, batch: Batch) -> Tensor:
         """User vectors at every point: ``[P, 1, d]``."""
         states = self._states(batch.short, self.start(batch.short.shape[0]))[-1]  # [B, T, d]
