@@ -42,7 +42,7 @@ class TDMConfig(BaseModel):
     variant: Literal["inner_product", "attention"] = Field(
         "inner_product",
         description="inner_product: a user vector times a node's (the paper's product-DNN); attention: behaviours weighed by the "
-        "node, the paper's best and some 50 times the work: not the default here, on processors",
+        "node, the paper's best and some 200 times the work: not the default here, on processors",
     )
     width: int = Field(24, ge=1, description="d: of item and node vectors")
     windows: tuple[int, ...] = Field(
@@ -123,9 +123,9 @@ class TDM(Encoder):
     def encode(self, batch: Batch) -> Tensor:
         """A user vector at every point, ``[P, 1, d]``; for the attention the clicks themselves, the latest first, zeros
         past the first one: ``[P, sum(windows), d]``."""
-        x = self.project(self.items(batch.short))  # [B, T, d]
-        at = batch.position[:, None] - torch.arange(sum(self.config.windows), device=x.device)  # [P, clicks]
-        clicks = torch.where((at >= 0)[..., None], x[batch.row[:, None], at.clamp(min=0)], 0.0)  # [P, clicks, d]
+        x = F.pad(self.project(self.items(batch.short)), (0, 0, 1, 0))  # [B, 1 + T, d]: zeros stand before the first click
+        at = batch.position[:, None] + 1 - torch.arange(sum(self.config.windows), device=x.device)  # [P, clicks]
+        clicks = x[batch.row[:, None], at.clamp(min=0)]  # [P, clicks, d]
         if self.layers is None:
             return clicks
         windows = [window.mean(dim=1) for window in clicks.split(self.config.windows, dim=1)]  # each [P, d]
