@@ -89,10 +89,10 @@ def case(args: tuple[Path, str], kind: str, encoder: Encoder, names: dict[str, t
 
     table, targets = encoder.items.tables[0].weight, torch.from_numpy(labels)[:, None]
     queries = encoder.encode(batch)  # [P, K, d]
-    loss = sampled_softmax(
-        encoder.readout(queries, table[targets[:, 0]]), targets, table[targets], out["items"], table[out["items"]],
-        out["expected_labels"].log(), out["expected_items"].log(),
-    )  # fmt: skip
+    query, items = encoder.readout(queries, table[targets[:, 0]]), out["items"]  # [P, d], [S]
+    positive = (query[:, None] * table[targets]).sum(-1) - out["expected_labels"].log()  # [P, 1]
+    negative = query @ table[items].T - out["expected_items"].log()  # [P, S]
+    loss = sampled_softmax(positive, negative, torch.ones_like(positive), targets != items).mean()
     found = gradients(loss, weights.items())
     ours: Found = {"scores": (queries @ table.T).amax(1), "scores queries": queries, "scores loss": loss}
     theirs: Found = {

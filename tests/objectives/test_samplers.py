@@ -70,8 +70,6 @@ def test_popularity_follows_the_power_of_the_clicks():
         sampler = Popularity(CLICKS, alpha, 7)
         wanted = [math.log(7 * power / sum(powers)) for power in powers]
         assert sampler.log_expected(np.arange(1, N + 1)).tolist() == pytest.approx(wanted)
-        drawn = sampler.shared(np.random.default_rng(0), LABELS)
-        assert drawn.log_support.tolist() == pytest.approx([alpha * math.log(max(CLICKS[i - 1], 1)) for i in drawn.items])
 
 
 def test_the_last_item_can_be_drawn_and_nothing_beyond_it():
@@ -109,7 +107,13 @@ def test_labels_by_their_clicks_come_as_often_as_expected():
     expected = np.exp(drawn[0].log_expected(np.arange(1, N + 1)))
     assert expected.tolist() == pytest.approx((5 * share + 6 / N).tolist())
     assert close(counted, expected)
-    assert drawn[0].log_support[5:].tolist() == [0.0] * 6  # alpha 0
+
+
+def test_the_raw_support_is_of_clicks_and_of_their_power():
+    found = InBatch(CLICKS, 100, Popularity(CLICKS, 0.5, 3)).shared(np.random.default_rng(0), LABELS)
+    wanted = [math.log(CLICKS[i - 1]) for i in LABELS] + [0.5 * math.log(max(CLICKS[i - 1], 1)) for i in found.items[5:]]
+    assert found.log_support.tolist() == pytest.approx(wanted)
+    assert InBatch(CLICKS, 100).log_clicks(np.array([1, 2])).tolist() == pytest.approx([math.log(40), math.log(25)])
 
 
 @pytest.mark.parametrize("name", ["popularity", "in_batch", "mixed"])

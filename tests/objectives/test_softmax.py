@@ -1,9 +1,8 @@
-"""Softmax losses and the log-uniform sampler against plain Python."""
+"""Softmax losses against plain Python."""
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 
 import numpy as np
 import pytest
@@ -12,13 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from xdm.objectives.softmax import (
-    full_softmax,
-    log_expected_count,
-    log_uniform_probability,
-    log_uniform_sample,
-    sampled_softmax,
-)
+from xdm.objectives.softmax import FEW_SCORES, full_softmax, sampled_softmax, softmax_over, target_weights
 
 
 def naive_sampled(queries, targets, vectors, sampled, log_expected):
@@ -35,9 +28,11 @@ def naive_sampled(queries, targets, vectors, sampled, log_expected):
 
 
 def sampled_loss(queries, targets, vectors, sampled, log_expected):
-    return sampled_softmax(
-        queries, targets, vectors[targets], sampled, vectors[sampled], log_expected[targets], log_expected[sampled]
-    )
+    """The mean of the loss over scores, from vectors and log expected counts of the items."""
+    positive = (queries[:, None] * vectors[targets]).sum(-1) - log_expected[targets]
+    negative = queries @ vectors[sampled].T - log_expected[sampled]
+    valid = (targets[:, :, None] != sampled).all(dim=1)
+    return sampled_softmax(positive, negative, target_weights(targets, queries.dtype), valid).mean()
 
 
 def targets_of(rng, points, n, width):
@@ -122,65 +117,17 @@ def test_every_target_pulls_its_item_and_a_sampled_target_is_no_negative():
     torch.testing.assert_close(vectors.grad[:, 0], torch.tensor([0, 0, 1 / 3 - 1 / 2, 1 / 3 - 1 / 2, 0, 1 / 3]))
 
 
-@pytest.mark.parametrize("n", [1, 2, 17, 5000])
-def test_probabilities_sum_to_one_and_fall(n):
-    probability = log_uniform_probability(np.arange(1, n + 1), n)
-    assert probability.sum() == pytest.approx(1, abs=1e-12)
-    assert (np.diff(probability) < 0).all()
-    assert probability[0] == pytest.approx(math.log(2) / math.log(n + 1))
-
-
-@settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 10_000), n=st.integers(1, 60), data=st.data())
-def test_samples_are_distinct_items_of_the_catalogue(seed, n, data):
-    size = data.draw(st.integers(1, n))
-    sample = log_uniform_sample(np.random.default_rng(seed), n, size)
-    assert len(sample.items) == len(set(sample.items.tolist())) == size
-    assert sample.items.min() >= 1
-    assert sample.items.max() <= n
-    assert sample.draws >= size
-
-
-def test_draws_and_items_are_those_of_drawing_one_by_one():
-    class Scripted:
-        """Hands out prepared numbers in [0, 1)."""
-
-        def __init__(self, items, n):
-            self.values = np.log(np.asarray(items, float) + 0.5) / np.log(n + 1)
-
-        def random(self, size):
-            return np.concatenate([self.values, np.full(size - len(self.values), self.values[0])])
-
-    sample = log_uniform_sample(Scripted([3, 3, 1, 3, 1, 7, 2], 9), 9, 3)
-    assert sorted(sample.items.tolist()) == [1, 3, 7]
-    assert sample.draws == 6  # the third distinct item came with the sixth draw
-
-
-def test_more_than_the_catalogue_cannot_be_drawn():
-    with pytest.raises(ValueError, match="cannot draw 4 distinct items out of 3"):
-        log_uniform_sample(np.random.default_rng(0), 3, 4)
-
-
-def test_frequencies_are_those_of_the_formulas():
-    """One draw follows P (chi-square); three distinct ones hold each item as often as expected from their draws."""
-    n, rounds = 8, 8000
-    rng = np.random.default_rng(11)
-    counts = Counter(int(log_uniform_sample(rng, n, 1).items[0]) for _ in range(rounds))
-    expected = log_uniform_probability(np.arange(1, n + 1), n) * rounds
-    chi_square = sum((counts[i + 1] - expected[i]) ** 2 / expected[i] for i in range(n))
-    assert chi_square < 24.3  # 0.1 % of the chi-square distribution with 7 degrees of freedom lies above
-
-    # "is among the distinct ones of T draws" by simulation, for the T of log_expected_count
-    draws = 5
-    hits = np.zeros(n)
-    for _ in range(rounds):
-        drawn = np.unique(np.floor(np.exp(rng.random(draws) * np.log(n + 1))).astype(int))
-        hits[drawn - 1] += 1
-    chance = np.exp(log_expected_count(np.arange(1, n + 1), n, draws))
-    assert np.abs(hits / rounds - chance).max() < 4 * (0.25 / rounds) ** 0.5
-
-
-def test_expected_count_by_its_plain_formula():
-    for item, draws in [(1, 1), (3, 10), (20, 400)]:
-        p = (math.log(item + 1) - math.log(item)) / math.log(21)
-        assert math.exp(log_expected_count(np.array([item]), 20, draws)[0]) == pytest.approx(1 - (1 - p) ** draws)
+def test_many_scores_are_taken_in_blocks_with_the_same_result():
+    torch.manual_seed(3)
+    vectors, queries, targets = torch.randn(800, 6), torch.randn(400, 6), torch.randint(1, 800, (400, 3))
+    targets[::2, 1:] = 0
+    assert len(queries) * len(vectors) > FEW_SCORES
+    found, wanted = [], []
+    for part in (queries, vectors):
+        part.requires_grad_()
+    for out, loss in (
+        (found, full_softmax(queries, targets, vectors)), (wanted, softmax_over(queries @ vectors.T, targets))
+    ):  # fmt: skip
+        out += [loss, *torch.autograd.grad(loss, (queries, vectors))]
+    for mine, theirs in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)

@@ -5,16 +5,22 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from pathlib import Path
+from typing import get_args
 
+import numpy as np
 import pytest
+import torch
 import yaml
 from pydantic import BaseModel
 
 from tests.learning import SMALL, call, sets
+from tests.models.batches import batch_of, model_of
 from xdm.log.store import Store
 from xdm.schema import ConfigError
-from xdm.training.config import Config, differences, load_config, parse_config
+from xdm.training.config import Config, ObjectiveConfig, ObjectiveName, differences, load_config, parse_config
+from xdm.training.objective import Objective
 from xdm.training.run import Run
+from xdm.training.steps import losses
 
 WRONG = [
     ("trainning.epochs=3", "'trainning'", "'training'"),
@@ -134,7 +140,7 @@ def leaves(config: BaseModel):
 
 
 def test_no_key_is_dead(simulated, tmp_path, monkeypatch):
-    """A run of XDM reads every key there is."""
+    """A run of XDM reads every key there is, but those of other objectives, which one step of each reads."""
     config = load_config("xdm", None, [*SMALL, "training.epochs=1", "objective.metric=symmetric", "model.name=sdm"])
     read = defaultdict(set)
     for section in {type(value) for _, value in config}:
@@ -146,6 +152,11 @@ def test_no_key_is_dead(simulated, tmp_path, monkeypatch):
 
         monkeypatch.setattr(section, "__getattribute__", recording)
     Run(Store(simulated), config, tmp_path / "bundle").train()
+    batch, clicks = batch_of([3, 2], [0, 0], [1, 0]), np.ones(25)
+    for name in get_args(ObjectiveName):
+        settings = ObjectiveConfig(name=name)
+        objective = Objective.of(settings, 25, clicks)
+        losses(model_of(), batch, torch.arange(1, 6)[:, None], settings, np.random.default_rng(0), objective=objective)
     keys = list(leaves(config))
     assert len(keys) > 30
     assert [key for section, key, name in keys if name not in read[section]] == []

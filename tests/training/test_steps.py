@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.models.batches import batch_of, model_of
-from xdm.objectives.softmax import full_softmax, log_expected_count, log_uniform_sample, sampled_softmax
+from xdm.objectives.samplers import log_expected_count, log_uniform
+from xdm.objectives.softmax import full_softmax, sampled_softmax
 from xdm.objectives.triplet import triplet
 from xdm.training.config import ObjectiveConfig
 from xdm.training.steps import epoch_order, losses, seed_step
@@ -123,13 +124,13 @@ def test_each_group_of_labels_has_a_sample_of_its_own(case, split):
     with torch.no_grad():
         query = model(batch).query[:, 0]
         for begin in range(0, len(labels), size):
-            sample = log_uniform_sample(rng, 25, 8)
-            expected = torch.from_numpy(log_expected_count(np.arange(1, 26), 25, sample.draws)).float()
-            items, own = torch.from_numpy(sample.items), labels[begin : begin + size]
-            mean = sampled_softmax(
-                query[begin : begin + size], own, model.vectors(own), items, model.vectors(items), expected[own - 1],
-                expected[items - 1],
-            )  # fmt: skip
+            sampled, draws = log_uniform(rng, 25, 8)
+            expected = torch.from_numpy(log_expected_count(np.arange(1, 26), 25, draws)).float()
+            items, own = torch.from_numpy(sampled), labels[begin : begin + size]
+            part = query[begin : begin + size]
+            positive = (part * model.vectors(own[:, 0])).sum(-1, keepdim=True) - expected[own - 1]
+            negative = part @ model.vectors(items).T - expected[items - 1]
+            mean = sampled_softmax(positive, negative, torch.ones_like(positive), items != own).mean()
             wanted += float(mean) * len(own) / len(labels)
     assert float(of(case, negatives=8, split=split, metric="none").total) == pytest.approx(wanted, abs=1e-6)
     assert float(of(case, negatives=8, metric="none").total) != pytest.approx(wanted, abs=1e-6)

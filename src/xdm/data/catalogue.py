@@ -35,6 +35,11 @@ class Catalogue:
     def n_users(self) -> int:
         return len(self.users)
 
+    @property
+    def clicks(self) -> np.ndarray:
+        """How often each candidate was clicked before ``until``: int64 ``[n_candidates]``."""
+        return self.items.table["clicks"].to_numpy()[: self.n_candidates]
+
 
 def build_catalogue(store: Store, until: int, min_clicks: int = 1) -> Catalogue:
     """The catalogue of everything that happened in ``store`` strictly before ``until`` (seconds).

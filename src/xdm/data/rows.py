@@ -29,6 +29,7 @@ class TrainingRows:
 
     ``n_rows`` sessions hold ``n_labels`` labels, each predicted from what the latest session before it had become by
     then. ``dropped`` counts the labels that cannot be used, by reason. ``lengths`` int64 ``[n_rows]``: visible clicks.
+    ``item_clicks`` int64 ``[n_candidates]``: how often each candidate was clicked, for samplers.
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TrainingRows:
         ``control`` puts other lists in its place. ``n_targets``: how many of the next clicks, of the same session or
         user as ``label_scope`` says, stand in a label.
         """
+        self.item_clicks = catalogue.clicks
         self._profile = profile_codes(catalogue.users)
         self._rules, self._label_scope, self._unclicked_at = rules, label_scope, unclicked_at
         self.control, self._n_targets = control, n_targets

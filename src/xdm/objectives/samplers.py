@@ -25,8 +25,8 @@ class Negatives:
 
     ``items`` int64, 1-based: ``[S]`` shared by all points, or ``[P, S]``, each point's own. ``log_expected`` gives, for items of
     any shape, the log of how often each is expected in ``items`` (in a row of it). ``point`` int64 ``[S]``: which point's label
-    a column is, -1 for a drawn one; None where all are drawn. ``log_support``, in the shape of ``items``: what GRU4Rec's
-    authors take off each score instead.
+    a column is, -1 for a drawn one; None where all are drawn. ``log_support`` ``[S]``, where labels are among the columns: what
+    GRU4Rec's authors take off each score instead.
     """
 
     items: np.ndarray
@@ -158,7 +158,7 @@ class Popularity:
 
     def _draw(self, rng: np.random.Generator, shape: int | tuple[int, int]) -> Negatives:
         items = np.searchsorted(self._cumulative, rng.random(shape), side="right") + 1
-        return Negatives(items, self.log_expected, log_support=self.log_support[items - 1])
+        return Negatives(items, self.log_expected)
 
     def shared(self, rng: np.random.Generator, labels: np.ndarray) -> Negatives:
         return self._draw(rng, self.size)
@@ -191,12 +191,16 @@ class InBatch:
     def _share(self) -> Popularity:
         return Popularity(self.clicks, 1.0, 1)
 
+    def log_clicks(self, items: np.ndarray) -> np.ndarray:
+        """``log_support`` of ``items`` as labels."""
+        return self._share.log_support[items - 1]
+
     def shared(self, rng: np.random.Generator, labels: np.ndarray) -> Negatives:
         point = np.arange(len(labels))
         if len(labels) > self.columns:
             point = np.sort(rng.choice(len(labels), self.columns, replace=False, shuffle=False))
         items, more = labels[point], self.more
-        log_support = self._share.log_support[items - 1]
+        log_support = self.log_clicks(items)
         if more is not None:
             drawn = more.shared(rng, labels)
             items = np.concatenate([items, drawn.items])

@@ -26,6 +26,7 @@ from xdm.data.rows import LabelScope, UnclickedAt
 from xdm.models.registry import MODELS, model_config, preset
 from xdm.models.sdm import SDMConfig
 from xdm.models.unclicked import UnclickedConfig
+from xdm.objectives.samplers import SamplerName
 from xdm.objectives.triplet import Distance, Form
 from xdm.schema import ConfigError, nearest
 
@@ -70,18 +71,58 @@ class SplitConfig(_Section):
         return value.isoformat() if isinstance(value, date) else value  # YAML turns ISO times into such objects
 
 
-class ObjectiveConfig(_Section):
-    """The loss: softmax over items plus XDM's metric loss where the model has an unclicked branch."""
+ObjectiveName = Literal[
+    "sampled_softmax", "softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max", "hinge", "warp"
+]  # fmt: skip
 
-    name: Literal["sampled_softmax", "softmax"] = Field(
-        "sampled_softmax", description="sampled log-uniformly, or over all"
+
+def _usual_sampler(settings: dict[str, Any]) -> SamplerName:
+    """What most authors of the loss draw from."""
+    return "log_uniform" if settings.get("name") in ("sampled_softmax", "softmax") else "uniform"
+
+
+class ObjectiveConfig(_Section):
+    """The loss: an objective over items plus XDM's metric loss where the model has an unclicked branch."""
+
+    name: ObjectiveName = Field(
+        "sampled_softmax",
+        description="softmax over a sample, or over all; bce, gbce: binary cross-entropies; bpr, bpr_max, top1, top1_max, "
+        "hinge, warp: ranking losses",
+    )
+    sampler: SamplerName = Field(
+        default_factory=_usual_sampler,
+        description="what a label is compared with: log_uniform (by rank), uniform, popularity (clicks to the power alpha), "
+        "in_batch (the batch's labels), mixed (those and popularity's). Unless set, log_uniform for a softmax, else uniform",
     )
     negatives: int = Field(
-        2000, ge=1, description="sampled items shared by a batch; all, where that is half of the catalogue"
+        2000, ge=0, description="sampled items; all, where they are shared, distinct and half of the catalogue; not of in_batch"
+    )
+    negatives_for: Literal["batch", "label"] = Field(
+        "batch", description="one set shared by the batch (one matrix product), or for each label a set of its own"
     )
     split: int = Field(
-        1, ge=1, description="of sampled_softmax: groups that the labels of a batch fall into, each with sampled items of its own"
+        1, ge=1, description="groups that the labels of a batch fall into, each with sampled items of its own"
     )
+    batch_columns: int = Field(
+        2000, ge=1, description="of in_batch and mixed: how many labels of the batch are compared with, at most"
+    )
+    alpha: float = Field(
+        0.75, ge=0, le=4, description="of popularity and mixed: 0 draws uniformly, 1 by clicks; word2vec's and GRU4Rec's default"
+    )
+    mask_hits: bool = Field(
+        True, description="leave out what is itself a label of the point; the authors of GRU4Rec and gSASRec do not"
+    )
+    logq: Literal["none", "expected", "support"] = Field(
+        "expected",
+        description="of sampled_softmax: what is taken off every score: the log of how often the item is to be expected among "
+        "those compared with; or GRU4Rec's log of clicks (in_batch, mixed)",
+    )
+    t: float = Field(
+        0.75, ge=0, le=1, description="of gbce: its calibration, 0 plain, 1 as if all items were negatives; gSASRec's default"
+    )
+    bpreg: float = Field(1.0, ge=0, description="of bpr_max: weight of the negatives' squared scores; GRU4Rec's default")
+    elu: float = Field(0.5, ge=0, description="of bpr_max: scores first go through ELU with this α; 0 leaves them. GRU4Rec's default")
+    ranking_margin: float = Field(1.0, ge=0, description="of hinge and warp: by how much a label is to lead; CML's code has 1.5 to 2")
     metric: Form | Literal["none"] = Field(
         "symmetric", description="form of the metric loss between h, n and the label; none switches it off"
     )
@@ -100,6 +141,24 @@ class ObjectiveConfig(_Section):
         if info.data.get("distance") == "unit_squared" and value > 4:
             raise ValueError("squared distances between unit vectors reach 4 at most, so no larger margin can be met")
         return value
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> ObjectiveConfig:
+        of_batch, own = self.sampler in ("in_batch", "mixed"), self.negatives_for == "label"
+        faults = [
+            (of_batch and self.split > 1, f"sampler {self.sampler} takes the labels of the whole batch; leave split at 1"),
+            (of_batch and own, f"sampler {self.sampler} takes the labels of the whole batch; leave negatives_for at batch"),
+            (own and self.split > 1, "negatives_for label gives each label a set of its own; leave split at 1"),
+            (
+                not self.negatives and self.sampler not in ("in_batch", "mixed"),
+                "negatives 0 leaves nothing to compare with, but with sampler in_batch or mixed",
+            ),
+            (self.logq == "support" and not of_batch, "logq support is made for labels of the batch: sampler in_batch or mixed"),
+            (self.name == "gbce" and self.sampler != "uniform", "gbce is calibrated for sampler uniform"),
+        ]  # fmt: skip
+        if wrong := [message for holds, message in faults if holds]:
+            raise ValueError("; ".join(wrong))
+        return self
 
 
 class TrainingConfig(_Section):

@@ -18,6 +18,7 @@ from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel, build_model
 from xdm.training.adagrad import MomentumAdagrad
 from xdm.training.config import Config, TrainingConfig
+from xdm.training.objective import Objective
 from xdm.training.session_parallel import SessionParallel
 from xdm.training.steps import Losses, epoch_order, losses, seed_step
 
@@ -67,6 +68,7 @@ class Loop:
     def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config) -> None:
         self.model, self.rows, self.config = model, rows, config
         self.optimizer = new_optimizer(model, config.training)
+        self.objective = Objective.of(config.objective, model.sizes.n_candidates, rows.item_clicks)
         self.epoch = self.batch = self.step = 0
         self.live: SessionParallel | None = None
         if config.training.order == "session_parallel":
@@ -105,7 +107,7 @@ class Loop:
         if not len(labels):  # clicks that nothing is asked after: the states are carried on, nothing is learned
             parts = {field.name: 0.0 for field in fields(Losses) if field.name != "total"}
             return {"step": self.step, "epoch": self.epoch, "loss": 0.0, **parts, "gradient_norm": 0.0, "labels": 0}
-        loss = losses(self.model, batch, labels, self.config.objective, rng, h)
+        loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective)
         # GRU4Rec's authors divide by the number of slots; a step with fewer sessions, at the end of an epoch, counts for less.
         share = 1.0 if self.live is None else len(labels) / settings.batch_size
         self.optimizer.zero_grad(set_to_none=True)

@@ -13,9 +13,10 @@ from xdm.models.encoder import best_interest
 from xdm.models.registry import RetrievalModel
 from xdm.models.unclicked import Queries
 from xdm.objectives.rejection import not_to_recommend
-from xdm.objectives.softmax import full_softmax, log_expected_count, log_uniform_sample, sampled_softmax
 from xdm.objectives.triplet import triplet
+from xdm.schema import ConfigError
 from xdm.training.config import ObjectiveConfig
+from xdm.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -39,20 +40,23 @@ def seed_step(seed: int, step: int) -> np.random.Generator:
 
 
 def losses(
-    model: RetrievalModel, batch: Batch, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator, h: Tensor | None = None
-) -> Losses:
-    """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none;
-    ``h`` ``[P, K, d]``: the encoder's queries, where it was asked already."""
+    model: RetrievalModel, batch: Batch, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator,
+    h: Tensor | None = None, objective: Objective | None = None,
+) -> Losses:  # fmt: skip
+    """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none.
+
+    ``h`` ``[P, K, d]``: the encoder's queries, where it was asked already. ``objective``: what `Objective.of` made of ``config``;
+    made here if there is none, which a sampler that goes by clicks cannot do without.
+    """
     encoder, n = model.encoder, model.sizes.n_candidates
     if encoder.trained_points == "last":
         last = torch.cat([batch.row[1:] != batch.row[:-1], torch.ones_like(batch.row[:1], dtype=torch.bool)])
         batch, targets = batch.at(last), targets[last]
     queries = model(batch, h)
     labels = targets[:, 0]  # [P]
-    full = config.name == "softmax" or 2 * config.negatives >= n
-    scored = model.item_vectors() if full or config.not_to_recommend else None  # [n, d']
-    own = encoder.own_loss(queries.fused, targets, model, rng)
-    softmax = own if own is not None else objective(model, queries, batch, targets, scored if full else None, config, rng)
+    softmax = encoder.own_loss(queries.fused, targets, model, rng)
+    if softmax is None:
+        softmax = (objective or Objective.of(config, n))(model, *asked(model, queries, batch, targets, rng), rng)
     if (penalty := encoder.penalty(queries.fused, batch)) is not None:
         softmax = softmax + penalty
     metric, rejection = torch.zeros(()), torch.zeros(())
@@ -62,7 +66,10 @@ def losses(
         metric = triplet(
             clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric, config.distance
         )
-    if config.not_to_recommend and scored is not None:
+    if config.not_to_recommend:
+        if not model.scoring.foldable:
+            raise ConfigError("objective.not_to_recommend needs scores that are inner products; this model's are not. Set it to 0")
+        scored = model.item_vectors()  # [n, d']
         point, item = unclicked_pairs(batch, labels, n)
         query = encoder.readout(queries.query, model.scored(labels))
         rejection = not_to_recommend(query, point, scored[item - 1], scored)
@@ -70,45 +77,16 @@ def losses(
     return Losses(total, softmax, metric, rejection)
 
 
-def objective(
-    model: RetrievalModel, queries: Queries, batch: Batch, targets: Tensor, scored: Tensor | None, config: ObjectiveConfig,
-    rng: np.random.Generator,
-) -> Tensor:  # fmt: skip
-    """The configured objective over the points and whatever else the encoder asks for; ``scored`` are all item vectors
-    ``[n, d']``, for a softmax over all of them."""
-    query = queries.query  # [P, K, d']
-    if (extra := model.encoder.extra(batch, rng)) is not None:
-        query = torch.cat([query, model.scoring.queries(extra[0])])  # [P + Q, K, d']
-        more = torch.zeros((len(extra[1]), targets.shape[1]), dtype=targets.dtype, device=targets.device)
-        more[:, 0] = extra[1]
-        targets = torch.cat([targets, more])
-    target_vectors = model.scored(targets)  # [P + Q, M, d']
-    query = model.encoder.readout(query, target_vectors[:, 0])  # [P + Q, d']
-    if scored is not None:
-        return full_softmax(query, targets, scored)
-    return split_softmax(model, query, targets, target_vectors, config, rng)
-
-
-def split_softmax(
-    model: RetrievalModel, query: Tensor, targets: Tensor, target_vectors: Tensor, config: ObjectiveConfig, rng: np.random.Generator
-) -> Tensor:
-    """The sampled softmax over ``query`` ``[P, d]``, whose points fall into groups with a sample of their own each."""
-    n, total = model.sizes.n_candidates, torch.zeros(())
-    size = -(-len(query) // config.split)
-    for begin in range(0, len(query), size):
-        part = slice(begin, begin + size)
-        sample = log_uniform_sample(rng, n, config.negatives)
-        items, own = torch.from_numpy(sample.items), targets[part]
-
-        def log_expected(which: np.ndarray, draws: int = sample.draws) -> Tensor:
-            return torch.from_numpy(log_expected_count(which, n, draws).astype(np.float32))
-
-        mean = sampled_softmax(
-            query[part], own, target_vectors[part], items, model.scored(items),
-            log_expected(np.maximum(own.numpy(), 1)), log_expected(sample.items),
-        )  # fmt: skip
-        total = total + mean * (len(own) / len(query))
-    return total
+def asked(
+    model: RetrievalModel, queries: Queries, batch: Batch, targets: Tensor, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """What the objective is asked for: the points' queries ``[P, K, d']`` and targets ``[P, M]``, and whatever the encoder adds."""
+    extra = model.encoder.extra(batch, rng)
+    if extra is None:
+        return queries.query, targets
+    more = torch.zeros((len(extra[1]), targets.shape[1]), dtype=targets.dtype, device=targets.device)
+    more[:, 0] = extra[1]
+    return torch.cat([queries.query, model.scoring.queries(extra[0])]), torch.cat([targets, more])
 
 
 def unclicked_pairs(batch: Batch, labels: Tensor, n_candidates: int) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,156 @@
+"""The configured objective on a model: what each label is compared with, how the scores come about, and the loss over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from xdm.models.registry import RetrievalModel
+from xdm.objectives import ranking
+from xdm.objectives.gathered import own_scores
+from xdm.objectives.samplers import InBatch, Negatives, Sampler, everything, sampler_of
+from xdm.objectives.softmax import full_softmax, sampled_softmax, softmax_over, target_weights
+from xdm.training.config import ObjectiveConfig
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The objective that ``config`` names over ``n`` items. Made once for a run: a sampler may hold what it made of all clicks."""
+
+    config: ObjectiveConfig
+    n: int
+    sampler: Sampler
+
+    @classmethod
+    def of(cls, config: ObjectiveConfig, n: int, clicks: np.ndarray | None = None) -> Objective:
+        """``clicks`` ``[n]`` of the items, for samplers that go by them.
+
+        Raises:
+            InternalError: the sampler goes by clicks, and there are none.
+        """
+        return cls(config, n, sampler_of(config.sampler, n, config.negatives, config.batch_columns, config.alpha, clicks))
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether every item is compared with: half of the catalogue, shared by a batch, is not worth sampling. Draws in
+        proportion to clicks stand for all items in a softmax alone; to any other loss their proportions matter."""
+        config = self.config
+        stand_for_all = ["log_uniform", "uniform", *(["popularity"] if config.name == "sampled_softmax" else [])]
+        half = config.negatives_for == "batch" and config.sampler in stand_for_all and 2 * config.negatives >= self.n
+        return half or config.name == "softmax"
+
+    def __call__(self, model: RetrievalModel, queries: Tensor, targets: Tensor, rng: np.random.Generator) -> Tensor:
+        """The mean over points, a scalar, of ``queries`` ``[P, K, d']`` as they are scored and their ``targets`` int64 ``[P, M]``:
+        the label, then further targets, 0 for none. Where scores are inner products, the one of K interests that learns from a
+        label is chosen by the label; else the model's own score of all K is what learns."""
+        of_targets = model.scored(targets)  # [P, M, d']
+        if model.scoring.foldable:
+            queries = model.encoder.readout(queries, of_targets[:, 0])[:, None]  # [P, 1, d']
+        if self.takes_all and self.config.name in ("softmax", "sampled_softmax"):
+            return softmax_over_all(model, queries, targets)
+        if self.config.negatives_for == "label":
+            return self._each_label_alone(model, queries, targets, of_targets, rng)
+        total = torch.zeros(())
+        size = -(-len(queries) // self.config.split)
+        for begin in range(0, len(queries), size):
+            part = slice(begin, begin + size)
+            mean = self._shared(model, queries[part], targets[part], of_targets[part], rng)
+            total = total + mean * (len(targets[part]) / len(targets))
+        return total
+
+    def _shared(
+        self, model: RetrievalModel, queries: Tensor, targets: Tensor, of_targets: Tensor, rng: np.random.Generator
+    ) -> Tensor:
+        """All points are compared with one set: one matrix product. A scalar from ``queries`` ``[P, K, d']`` and the vectors
+        ``of_targets`` ``[P, M, d']``."""
+        negatives = everything(self.n) if self.takes_all else self.sampler.shared(rng, targets[:, 0].numpy())
+        vectors = model.item_vectors() if self.takes_all else model.scored(torch.from_numpy(negatives.items))  # [S, d']
+        positive = model.score(queries, of_targets)  # [P, M]
+        negative = model.score(queries, vectors)  # [P, S]
+        valid = counted(targets, negatives, masked=self.config.mask_hits or self.takes_all)  # [P, S]
+        weights = target_weights(targets, positive.dtype)  # [P, M]
+        return self._of_scores(positive, negative, targets, weights, valid, negatives).mean()
+
+    def _each_label_alone(
+        self, model: RetrievalModel, queries: Tensor, targets: Tensor, of_targets: Tensor, rng: np.random.Generator
+    ) -> Tensor:
+        """Each of the L targets of all points is compared with a set of its own; a scalar, a point's targets sharing its weight."""
+        point, place = torch.nonzero(targets, as_tuple=True)  # [L], [L]
+        label, asked = targets[point, place][:, None], queries[point]  # [L, 1], [L, K, d']
+        negatives = self.sampler.own(rng, label[:, 0].numpy())
+        items = torch.from_numpy(negatives.items)  # [L, S]
+        positive = model.score(asked, of_targets[point, place][:, None])  # [L, 1]
+        if model.scoring.foldable:
+            negative = own_scores(asked[:, 0], model.item_vectors(), items - 1)  # [L, S]
+        else:
+            negative = model.score(asked, model.scored(items))  # [L, S]
+        valid = counted(targets[point], negatives, masked=self.config.mask_hits)  # [L, S]
+        of_labels = self._of_scores(positive, negative, label, torch.ones_like(positive), valid, negatives)  # [L]
+        return (of_labels * target_weights(targets, positive.dtype)[point, place]).sum() / len(targets)
+
+    def _of_scores(
+        self, positive: Tensor, negative: Tensor, targets: Tensor, weights: Tensor, valid: Tensor, negatives: Negatives
+    ) -> Tensor:
+        """``[P]`` from the scores of ``targets`` ``[P, M]`` and of columns ``[P, S]``. In a softmax a point's targets stand beside
+        each other; any other loss is taken of each of them. ``weights`` ``[P, M]`` sum to 1."""
+        if self.config.name == "sampled_softmax":
+            off_targets, off_columns = self._corrections(targets, negatives)
+            return sampled_softmax(positive - off_targets, negative - off_columns, weights, valid)
+        loss, total = self._loss(negatives), torch.zeros(len(weights))
+        for place in range(weights.shape[1]):
+            total = total + weights[:, place] * loss(positive[:, place], negative, valid)
+        return total
+
+    def _corrections(self, targets: Tensor, negatives: Negatives) -> tuple[Tensor, Tensor]:
+        """What is taken off the scores of ``targets`` ``[P, M]`` and of the columns ahead of the softmax (``logq``)."""
+        labels = np.maximum(targets.numpy(), 1)
+        if self.config.logq == "none":
+            return torch.zeros(()), torch.zeros(())
+        if self.config.logq == "expected":
+            return floats(negatives.log_expected(labels)), floats(negatives.log_expected(negatives.items))
+        assert isinstance(self.sampler, InBatch)  # the configuration sees to it
+        assert negatives.log_support is not None
+        return floats(self.sampler.log_clicks(labels)), floats(negatives.log_support)
+
+    def _loss(self, negatives: Negatives) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The loss of ``(positive [P], negative [P, S], valid [P, S])``, with its settings."""
+        config = self.config
+        if config.name == "gbce":
+            return lambda r, s, valid: ranking.generalised_binary(r, s, valid, self.n, config.t)
+        if config.name == "bpr_max":
+            return lambda r, s, valid: ranking.bpr_max(r, s, valid, config.bpreg, config.elu)
+        if config.name == "hinge":
+            return lambda r, s, valid: ranking.hinge(r, s, valid, config.ranking_margin)
+        if config.name == "warp":
+            expected = floats(negatives.log_expected(negatives.items))
+            return lambda r, s, valid: ranking.warp(r, s, valid, config.ranking_margin, expected)
+        return {"bce": ranking.binary, "bpr": ranking.bpr, "top1": ranking.top1, "top1_max": ranking.top1_max}[config.name]
+
+
+def softmax_over_all(model: RetrievalModel, queries: Tensor, targets: Tensor) -> Tensor:
+    """The softmax over the catalogue, a scalar, of ``queries`` ``[P, K, d']`` (K = 1 where scores are inner products)."""
+    vectors = model.item_vectors()  # [n, d']
+    if model.scoring.foldable:
+        return full_softmax(queries[:, 0], targets, vectors)
+    return softmax_over(model.score(queries, vectors), targets)
+
+
+def counted(targets: Tensor, negatives: Negatives, *, masked: bool) -> Tensor:
+    """Bool ``[P, S]``: which columns are compared with which point. Masked: none that is one of its own targets ``[P, M]`` (an
+    accidental hit). Else all but the column that is the point's own label."""
+    items = torch.from_numpy(negatives.items)  # [S] or [P, S]
+    valid = torch.ones((len(targets), items.shape[-1]), dtype=torch.bool)
+    if masked:
+        for place in range(targets.shape[1]):  # [P, M, S] at once would be the largest array of a step
+            valid &= targets[:, place, None] != items
+    elif negatives.point is not None:
+        valid = torch.arange(len(targets))[:, None] != torch.from_numpy(negatives.point)
+    return valid
+
+
+def floats(values: np.ndarray) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32))
