@@ -18,6 +18,7 @@ from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel, build_model
 from xdm.training.adagrad import MomentumAdagrad
 from xdm.training.config import Config, TrainingConfig
+from xdm.training.memory import keep_freed_memory
 from xdm.training.objective import Objective
 from xdm.training.session_parallel import SessionParallel
 from xdm.training.steps import Losses, epoch_order, losses, seed_step
@@ -26,10 +27,13 @@ StepRecord = dict[str, float | int]
 
 
 def set_threads(threads: int) -> int:
-    """Let torch use ``threads`` cores (0: all); returns the number. Deterministic algorithms only."""
+    """Let torch use ``threads`` cores (0: all); returns the number. Deterministic algorithms only, and freed memory is kept."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
+    # With deterministic algorithms torch writes NaN into every new tensor, to catch a read of what was never written.
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    keep_freed_memory()
     return threads
 
 
