@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from tests.models.batches import SIZES, batch_of, model_of
+from xdm.objectives.samplers import Uniform
 from xdm.training.config import load_config
+from xdm.training.steps import losses
 
 ACTIVATIONS = {
     "relu": lambda x: max(x, 0.0), "tanh": math.tanh, "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "identity": lambda x: x,
@@ -63,6 +66,23 @@ def test_the_query_is_the_paper_s(switches):
         user = encoder.users.user.weight[batch.user[batch.row[p]]].tolist() if encoder.users.width else []
         wanted = torch.tensor([*z_of(encoder, window, conv, dense), *user], dtype=torch.float64)
         torch.testing.assert_close(found[p, 0], wanted)
+
+
+def test_the_preset_s_loss_is_the_authors():
+    """Over the next three clicks: -mean log σ of them, and -mean log(1 - σ) of as many negatives."""
+    config = load_config("caser", None, ["training.learning_rate=0.01"])
+    model = model_of(name="caser").eval()
+    batch = batch_of([6, 6], [0, 0], [0, 0])
+    targets = torch.arange(36).reshape(12, 3) % 25 + 1
+    found = losses(model, batch, targets, config.objective, np.random.default_rng(5))
+    drawn = torch.from_numpy(Uniform(25, 1).own(np.random.default_rng(5), targets.flatten().numpy()).items).reshape(12, 3)
+    kept = torch.tensor([[item not in row for item in own] for row, own in zip(targets.tolist(), drawn.tolist(), strict=True)])
+    assert kept.float().mean() > 0.7
+    with torch.no_grad():
+        query = model(batch).query
+        positive, negative = (torch.sigmoid(model.score(query, model.scored(items))) for items in (targets, drawn))
+    wanted = -torch.log(positive).mean() - torch.where(kept, torch.log(1 - negative), 0).mean()
+    assert float(found.softmax.detach()) == pytest.approx(float(wanted), abs=1e-6)
 
 
 @torch.no_grad()

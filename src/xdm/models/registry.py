@@ -162,7 +162,12 @@ def _xdm(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]
 PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
 for _name in ("gru4rec", "sasrec", "ligr", "hstu", "bert4rec", "comirec"):
     PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
-PRESETS["caser"] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
+PRESETS["caser"] |= {
+    "item_vectors": {"features": False}, "behaviours": {"history_max": 50}, "data": {"n_targets": 3},
+    "objective": {"name": "bce", "negatives": 1, "negatives_for": "label"},
+    # The authors' 512 windows are the clicks of some 10 rows.
+    "training": {"learning_rate": 1e-3, "batch_size": 10, "weight_decay": 1e-6, "epochs": 50},
+}
 PRESETS["srgnn"] |= {
     "item_vectors": {"features": False}, "data": {"label_scope": "session"}, "objective": {"name": "softmax"},
     # The authors' 100 rows are the prefixes of some 25 sessions.
