@@ -52,8 +52,8 @@ def one(events, t, rules=SMALL):
 
 event = st.tuples(st.integers(1, N_ITEMS), st.integers(0, 60), st.booleans(), st.one_of(st.none(), st.integers(0, 2)))
 rules_strategy = st.builds(
-    BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), history_max=st.integers(0, 4), long_window=st.integers(0, 40),
-    long_max=st.integers(1, 5), unclicked_window=st.integers(1, 40), unclicked_k=st.integers(0, 3),
+    BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), history_max=st.integers(0, 4),
+    long_window=st.integers(0, 40), long_max=st.integers(1, 5), unclicked_window=st.integers(1, 40), unclicked_k=st.integers(0, 3),
     unclicked_max=st.integers(1, 6), keep_clicked=st.booleans(), stream_max=st.integers(0, 5),
 )  # fmt: skip
 

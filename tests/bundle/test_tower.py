@@ -62,7 +62,8 @@ def test_the_graph_reads_every_input_that_the_model_reads(name, tmp_path):
     assert set(changes) == set(TOWER_INPUTS)
     for field, value in changes.items():
         differs = not np.array_equal(tower(replace(batch, **{field: value.astype(np.int64)})), plain)
-        read = not field.startswith(("unclicked", "stream")) and "time" not in field or (with_unclicked and field.startswith("unclicked"))
+        unclicked = field.startswith("unclicked")
+        read = with_unclicked if unclicked else not field.startswith("stream") and "time" not in field
         assert differs == read, field
 
 

@@ -27,8 +27,8 @@ options = st.fixed_dictionaries({
     "label_scope": st.sampled_from(["user", "session"]), "unclicked_at": st.sampled_from(["label", "session"]),
 })  # fmt: skip
 rules_strategy = st.builds(
-    BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), history_max=st.integers(0, 4), long_window=st.integers(0, 40),
-    long_max=st.integers(1, 5), unclicked_window=st.integers(1, 40), unclicked_k=st.integers(0, 3),
+    BehaviourRules, session_gap=st.integers(1, 12), session_max=st.integers(1, 5), history_max=st.integers(0, 4),
+    long_window=st.integers(0, 40), long_max=st.integers(1, 5), unclicked_window=st.integers(1, 40), unclicked_k=st.integers(0, 3),
     unclicked_max=st.integers(1, 6), keep_clicked=st.booleans(), stream_max=st.integers(0, 5),
 )  # fmt: skip
 

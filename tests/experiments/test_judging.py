@@ -23,8 +23,8 @@ from xdm.log.store import Store
 from xdm.schema import BundleError, UsageError
 from xdm.training import rolling as training_rolling
 from xdm.training import run as training_run
+from xdm.training.parts import boundaries
 from xdm.training.rolling import roll
-from xdm.training.run import boundaries
 
 ROLLING = RollingProtocol(
     kind="rolling", start="2d", every="24h", windows=2, horizon="24h",

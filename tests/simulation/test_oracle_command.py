@@ -15,7 +15,7 @@ from xdm.evaluation.splits import time_boundaries
 from xdm.schema import ConfigError
 from xdm.simulation import World
 from xdm.training.config import SplitConfig
-from xdm.training.run import boundaries
+from xdm.training.parts import boundaries
 
 
 @pytest.fixture(scope="module")

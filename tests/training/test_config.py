@@ -126,7 +126,7 @@ def test_what_is_written_is_read_back():
 @pytest.mark.parametrize("text", ["2024-01-05", "2024-01-05T00:00:00", "1704412800", "2024-01-05 00:00:00"])
 def test_a_split_takes_times_as_people_write_them(simulated, text):
     """YAML reads dates and numbers as such; the command line and a file must take them all the same."""
-    from xdm.training.run import boundaries
+    from xdm.training.parts import boundaries
 
     config = load_config("sdm", None, [f"split.test={text}", "split.validation=1d"])
     assert boundaries(Store(simulated), config.split)[:2] == (1704412800 - 86400, 1704412800)

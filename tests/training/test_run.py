@@ -21,7 +21,8 @@ from xdm.schema import ConfigError, UsageError
 from xdm.training.checkpoints import newest_checkpoint, read_state
 from xdm.training.config import load_config
 from xdm.training.loop import Loop
-from xdm.training.run import Run, boundaries
+from xdm.training.parts import boundaries
+from xdm.training.run import Run
 
 SAME = ("weights.safetensors", "item_vectors.npy", "steps.jsonl", "metrics.json", "items.arrow", "tower.onnx")
 

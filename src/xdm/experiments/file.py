@@ -41,6 +41,13 @@ class TimeProtocol(_Section):
     recent_window: str = Field("1d", description="of the variant recent_popularity, before the test part")
 
 
+class LeaveLastOutProtocol(_Section):
+    """Train on all but the last two clicks of every user; the last is judged, the one before it chooses the epoch."""
+
+    kind: Literal["leave-last-out"]
+    recent_window: str = Field("1d", description="of the variant recent_popularity, before the end of the log")
+
+
 class WindowsEntry(_Section):
     """Cuts of a rolling evaluation, as `xdm rolling` takes them."""
 
@@ -78,7 +85,7 @@ class ExperimentFile(_Section):
 
     name: str = Field(description="names the report and, by default, the folder of results")
     logs: dict[str, LogEntry] = Field(min_length=1, description="name to {store: PATH} or {world: {settings}}")
-    protocol: Annotated[TimeProtocol | RollingProtocol, Field(discriminator="kind")] = TimeProtocol()
+    protocol: Annotated[TimeProtocol | LeaveLastOutProtocol | RollingProtocol, Field(discriminator="kind")] = TimeProtocol()
     settings: dict[str, Any] = Field({}, description="settings of every variant: key.key: value")
     variants: dict[str, dict[str, Any]] = Field(min_length=1, description="name to {model: PRESET, key.key: value …}")
     seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="of training; a number n stands for 1 … n")

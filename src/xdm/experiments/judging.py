@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow.parquet as pq
 
 from xdm.behaviours.rules import BehaviourRules
@@ -17,35 +16,22 @@ from xdm.bundle.reading import load_recommender
 from xdm.data.catalogue import build_catalogue
 from xdm.data.controls import Control, control_of
 from xdm.evaluation.baselines import baseline
+from xdm.evaluation.held_back import StoreBefore, StoreUntil
 from xdm.evaluation.popularity import count_clicks
 from xdm.evaluation.records import METRICS_FILE, PER_USER_FILE, RECOMMENDATIONS_FILE
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split, parse_duration, parse_time
-from xdm.experiments.file import RollingProtocol, TimeProtocol, WindowsEntry
+from xdm.experiments.file import LeaveLastOutProtocol, RollingProtocol, TimeProtocol, WindowsEntry
 from xdm.experiments.grid import ORACLES, divide, untrained_settings
 from xdm.experiments.task import BUNDLE, RESULTS, Task
 from xdm.folders import write_json
-from xdm.log.store import Events, Store
+from xdm.log.store import Store
 from xdm.retrieval.types import Recommender
 from xdm.schema import USER_ID, InternalError, UsageError
 from xdm.training.config import Config, load_config
+from xdm.training.parts import boundaries, parts_of
 from xdm.training.rolling import Windows, join_files, roll, together_of
-from xdm.training.run import Run, boundaries
-
-
-class StoreUntil(Store):
-    """A store that ends at ``limit`` (seconds): what comes then cannot be read through it, whatever is asked."""
-
-    def __init__(self, path: Path, limit: int) -> None:
-        super().__init__(path)
-        self.limit = limit
-
-    def part(self, part: int) -> Events:
-        events = super().part(part)
-        kept = events.time < self.limit
-        before = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
-        columns = {name: getattr(events, name)[kept] for name in ("item", "time", "clicked", "session")}
-        return Events(offsets=before[events.offsets], **columns)
+from xdm.training.run import Run
 
 
 def config_of(task: Task) -> Config | None:
@@ -53,7 +39,8 @@ def config_of(task: Task) -> Config | None:
     if not task.trained:
         return None
     seed = () if task.seed is None else (f"training.seed={task.seed}",)
-    return load_config(task.model, None, (*task.words, *seed, "training.threads=1"))
+    left_out = ("split.protocol=last-click",) if isinstance(task.protocol, LeaveLastOutProtocol) else ()
+    return load_config(task.model, None, (*task.words, *left_out, *seed, "training.threads=1"))
 
 
 def run(task: Task, folder: Path) -> dict[str, Any]:
@@ -62,7 +49,7 @@ def run(task: Task, folder: Path) -> dict[str, Any]:
     if isinstance(task.protocol, RollingProtocol):
         found = _run_rolling(task, store, config, task.protocol, folder)
     else:
-        found = _run_time(task, store, config, task.protocol, folder)
+        found = _run_once(task, store, config, task.protocol, folder)
     if "recommendations" not in task.keep:
         for lists in folder.rglob(RECOMMENDATIONS_FILE):
             lists.unlink()
@@ -82,6 +69,10 @@ def trial(task: Task, folder: Path) -> dict[str, Any]:
         before_test = StoreUntil(task.store, test.start)
         metrics = roll(before_test, config, validation, folder / RESULTS, ks=(int(monitor.split("@")[1]),))
         value = metrics[monitor]
+    elif isinstance(task.protocol, LeaveLastOutProtocol):
+        store = Store(task.store)
+        without_last = StoreBefore(task.store, parts_of(store, config.split).test)
+        value = Run(without_last, config, folder / BUNDLE, without_test=True).train()[monitor]
     else:
         validation_from, test_from, _ = boundaries(Store(task.store), config.split)
         # Times, not shares: a share of the clicks of the shorter store would be another part.
@@ -99,11 +90,11 @@ def config_hash(model: str, settings: dict[str, Any] | None) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
 
 
-# --- judging by time ------------------------------------------------------------------------------------------------
+# --- judging once ---------------------------------------------------------------------------------------------------
 
 
-def _run_time(
-    task: Task, store: Store, config: Config | None, protocol: TimeProtocol, folder: Path
+def _run_once(
+    task: Task, store: Store, config: Config | None, protocol: TimeProtocol | LeaveLastOutProtocol, folder: Path
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if config is not None:
@@ -111,12 +102,13 @@ def _run_time(
         monitor = config.training.monitor
         facts = {"monitor": monitor, "validation": trained[monitor], "best_epoch": trained["best_epoch"],
                  "epochs": trained["epochs"], "labels": trained["labels"]}  # fmt: skip
-        split = Split(protocol.questions, int(trained["split"]["test_from"]), int(trained["split"]["until"]))
+        split = asked_of(protocol, parts_of(store, config.split).test)
         control = _live_control(store, config, int(trained["split"]["validation_from"]), split.cut_off)
         recommender: Recommender = load_recommender(folder / BUNDLE, threads=1, control=control)
     else:
-        _, test_from, until = boundaries(store, load_config(None, None, divide(task.words)[1]).split)
-        split = Split(protocol.questions, test_from, until)
+        words = divide(task.words)[1]
+        words += ["split.protocol=last-click"] if isinstance(protocol, LeaveLastOutProtocol) else []
+        split = asked_of(protocol, parts_of(store, load_config(None, None, words).split).test)
         recommender = untrained(task, store, split, parse_duration(protocol.recent_window))
     evaluate(
         recommender, store, split, task.ks, folder / RESULTS, baselines=(), exclude_seen=task.exclude_seen,
@@ -126,6 +118,11 @@ def _run_time(
         shutil.rmtree(folder / BUNDLE, ignore_errors=True)
     shutil.rmtree(folder / f"{BUNDLE}.run", ignore_errors=True)
     return facts
+
+
+def asked_of(protocol: TimeProtocol | LeaveLastOutProtocol, test: Split) -> Split:
+    """The test part ``test``, asked as ``protocol`` says."""
+    return replace(test, protocol=protocol.questions) if isinstance(protocol, TimeProtocol) else test
 
 
 def _live_control(store: Store, config: Config, trained_until: int, until: int) -> Control | None:

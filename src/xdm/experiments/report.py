@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from xdm import __version__
 from xdm.evaluation.comparing import Comparison
-from xdm.experiments.file import RollingProtocol
+from xdm.experiments.file import LeaveLastOutProtocol, RollingProtocol
 from xdm.experiments.page import html_page
 from xdm.experiments.results import (
     RESAMPLES,
@@ -128,6 +128,8 @@ def _protocol(grid: Grid) -> str:
             f"{protocol.every}; every click is a question."
         )
     seen = ", items clicked before left out" if grid.file.exclude_seen else ""
+    if isinstance(protocol, LeaveLastOutProtocol):
+        return f"Leave-last-out: the last click of every user is the question, over the full catalogue{seen}."
     return f"Split by time; questions: {protocol.questions}, over the full catalogue{seen}."
 
 

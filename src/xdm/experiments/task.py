@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from xdm.experiments.file import Kept, RollingProtocol, TimeProtocol
+from xdm.experiments.file import Kept, LeaveLastOutProtocol, RollingProtocol, TimeProtocol
 from xdm.folders import new_folder, write_json
 from xdm.schema import InternalError, UsageError
 from xdm.simulation.world import World
@@ -36,7 +36,7 @@ class Task(BaseModel):
     words: tuple[str, ...]  # assignments as `--set` takes them
     store: Path
     world: World | None
-    protocol: TimeProtocol | RollingProtocol = Field(discriminator="kind")
+    protocol: TimeProtocol | LeaveLastOutProtocol | RollingProtocol = Field(discriminator="kind")
     ks: tuple[int, ...]
     exclude_seen: bool
     unclicked_k: int

@@ -60,8 +60,12 @@ class ItemVectorsConfig(_Section):
 
 
 class SplitConfig(_Section):
-    """Times that part the log: a number in (0, 1) is a share of the clicks; else seconds, ISO time or "1d" before the end."""
+    """What is learned from and what is judged. Times part the log: a number in (0, 1) is a share of the clicks; else seconds,
+    ISO time or "1d" before the end."""
 
+    protocol: Literal["time", "last-click"] = Field(
+        "time", description="last-click: every user's last click is the test part, the one before it validation"
+    )
     validation: float | int | str = Field(0.1, description="where validation begins, before the test part")
     test: float | int | str = Field(0.1, description="where the test part begins")
 

@@ -55,15 +55,15 @@ def new_model(config: Config, catalogue: Catalogue) -> RetrievalModel:
 
 def new_optimizer(model: RetrievalModel, settings: TrainingConfig) -> torch.optim.Optimizer:
     """The optimiser that ``training.optimizer`` names."""
-    momentum, rates = settings.momentum, {"lr": settings.learning_rate, "weight_decay": settings.weight_decay}
+    momentum, rate, decay = settings.momentum, settings.learning_rate, settings.weight_decay
     if settings.optimizer == "adagrad":
-        return torch.optim.Adagrad(model.parameters(), **rates, initial_accumulator_value=0.1)
+        return torch.optim.Adagrad(model.parameters(), rate, weight_decay=decay, initial_accumulator_value=0.1)
     if settings.optimizer == "adagrad_momentum":
         tables = {id(module.weight) for module in model.modules() if isinstance(module, torch.nn.Embedding)}
         by_rows = [weight for weight in model.parameters() if id(weight) in tables]
         others = [weight for weight in model.parameters() if id(weight) not in tables]
-        return MomentumAdagrad(others, by_rows, settings.learning_rate, momentum)
-    return torch.optim.Adam(model.parameters(), **rates, fused=True)
+        return MomentumAdagrad(others, by_rows, rate, momentum)
+    return torch.optim.Adam(model.parameters(), rate, weight_decay=decay, fused=True)
 
 
 class Loop:

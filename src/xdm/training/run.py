@@ -19,15 +19,15 @@ from xdm.data.catalogue import Catalogue, build_catalogue
 from xdm.data.controls import Control
 from xdm.data.rows import TrainingRows
 from xdm.evaluation.running import evaluate
-from xdm.evaluation.splits import Split, parse_time, time_boundaries
 from xdm.folders import check_replaceable, write_bytes
 from xdm.log.store import Store
 from xdm.models.registry import RetrievalModel
 from xdm.retrieval.recommender import TowerRecommender
-from xdm.schema import ConfigError, UsageError
+from xdm.schema import UsageError
 from xdm.training.checkpoints import load_carried, load_checkpoint, newest_checkpoint, read_state, save_checkpoint
-from xdm.training.config import Config, SplitConfig, differences, parse_config
+from xdm.training.config import Config, differences, parse_config
 from xdm.training.loop import Loop, StepRecord, new_model, set_threads, training_rows
+from xdm.training.parts import parts_of
 
 
 @dataclass
@@ -37,30 +37,6 @@ class Best:
     value: float = -1.0
     epoch: int = -1
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
-
-
-def boundaries(store: Store, split: SplitConfig) -> tuple[int, int, int]:
-    """``(validation_from, test_from, until)`` in seconds, from the shares or times of the configuration."""
-    end = store.time_range[1] + 1
-
-    def share(value: float | int | str) -> bool:
-        return isinstance(value, int | float) and 0 < value < 1
-
-    shares = [value if share(value) else 0.1 for value in (split.validation, split.test)]
-    validation_from, test_from, until = (0, 0, end)
-    if share(split.validation) or share(split.test):
-        validation_from, test_from, until = time_boundaries(store, float(shares[0]), float(shares[1]))
-    if not share(split.test):
-        test_from = parse_time(str(split.test), end)
-    if not share(split.validation):
-        # A duration counts back from the test part, as the share does.
-        validation_from = parse_time(str(split.validation), test_from)
-    if not store.time_range[0] < validation_from < test_from < until:
-        raise ConfigError(
-            f"split: validation from {validation_from} and test from {test_from} do not part the log, which reaches "
-            f"from {store.time_range[0]} to {until - 1}; both must lie inside, in this order"
-        )
-    return validation_from, test_from, until
 
 
 def recommender_of(
@@ -83,11 +59,14 @@ def some_questions(rows: TrainingRows, n: int = 100) -> Batch:
 class Run:
     """One training run. Its folder (``OUT.run`` beside the bundle ``OUT``) holds config.yaml, steps.jsonl and checkpoints."""
 
-    def __init__(self, store: Store, config: Config, out: Path | str, *, overwrite: bool = False) -> None:
+    def __init__(
+        self, store: Store, config: Config, out: Path | str, *, overwrite: bool = False, without_test: bool = False
+    ) -> None:
+        """``without_test``: ``store`` holds no test part any more (`xdm.training.parts.parts_of`)."""
         self.store, self.config, self.out = store, config, Path(out)
         self.overwrite = overwrite
         self.folder = self.out.with_name(self.out.name + ".run")
-        self.validation_from, self.test_from, self.until = boundaries(store, config.split)
+        self.parts = parts_of(store, config.split, without_test=without_test)
         self.history: list[dict[str, Any]] = []
         self.best = Best()
         self._pending: list[str] = []
@@ -103,12 +82,13 @@ class Run:
         progress = progress or Progress(quiet=True)
         checkpoint = self._open_folder(resume)
         threads = set_threads(self.config.training.threads)
-        progress.say(f"catalogue and training rows up to {self.validation_from} ...")
-        catalogue = build_catalogue(self.store, self.validation_from, self.config.data.min_clicks)
-        rows = training_rows(self.store, catalogue, self.config, until=self.validation_from)
+        parts = self.parts
+        progress.say(f"catalogue and training rows up to {parts.until} ...")
+        catalogue = build_catalogue(parts.training, parts.until, self.config.data.min_clicks)
+        rows = training_rows(parts.training, catalogue, self.config, until=parts.until)
         if not rows.n_labels:
             raise UsageError(
-                f"{self.store.path} holds no click that follows another before {self.validation_from}; nothing to learn from"
+                f"{self.store.path} holds no click that follows another before the validation part; nothing to learn from"
             )
         progress.say(
             f"{rows.n_labels:,} labels in {rows.n_rows:,} sessions; left out: "
@@ -124,7 +104,7 @@ class Run:
             "model": self.config.name, "seed": self.config.training.seed, "threads": threads, "best_epoch": self.best.epoch + 1,
             self.config.training.monitor: self.best.value, "labels": rows.n_labels, "sessions": rows.n_rows,
             "labels_left_out": rows.dropped, "store": self.store.manifest["fingerprint"],
-            "split": {"protocol": "time", "validation_from": self.validation_from, "test_from": self.test_from, "until": self.until},
+            "split": parts.described,
         }  # fmt: skip
         k = int(self.config.training.monitor.split("@")[1])
         found = search_recall(loop.model, some_questions(rows), k)
@@ -223,11 +203,9 @@ class Run:
     def _validate(self, loop: Loop, catalogue: Catalogue) -> None:
         """Judge the model on the validation part, over the full catalogue; keep its weights if they are the best."""
         monitor = self.config.training.monitor
-        split = Split("time", self.validation_from, self.test_from)
         k = int(monitor.split("@")[1])
-        metrics = evaluate(
-            recommender_of(loop.model, catalogue, self.config, loop.rows.control), self.store, split, ks=(k,), baselines=()
-        )
+        recommender = recommender_of(loop.model, catalogue, self.config, loop.rows.control)
+        metrics = evaluate(recommender, self.store, self.parts.validation, ks=(k,), baselines=())
         figures = {name: value for name, value in metrics.items() if name.endswith(f"@{k}")}
         self.history.append({"epoch": loop.epoch, "step": loop.step, **figures})
         if metrics[monitor] > self.best.value:
