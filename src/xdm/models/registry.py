@@ -131,15 +131,6 @@ def _sdm_paper(n_targets: int = 1, **model: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-# SASRec with the loss that it was compared with BERT4Rec by, as those authors have it ("Turning Dross Into Gold Loss").
-_SASREC_SOFTMAX = {
-    "model": {
-        "name": "sasrec", "width": 64, "dropout": 0.1, "length": 200, "norm": "original", "attention_output": True,
-    },
-    "item_vectors": {"features": False}, "behaviours": {"history_max": 200}, "objective": {"name": "softmax"},
-    "training": {"learning_rate": 1e-3, "epochs": 100, "patience": 10, "monitor": "ndcg@10"},
-}  # fmt: skip
-
 for _name, (_settings, _summary) in {
     "sdm-paper": (_sdm_paper(), "SDM by its paper (PSDMMAL): two residual LSTM layers, inner products, Adam 1e-3"),
     "sdm-code": (_SDM_CODE, "SDM by the authors' code: one GRU layer, the next 5 clicks, Adagrad 1e-3"),
@@ -150,7 +141,6 @@ for _name, (_settings, _summary) in {
     "psdmma": (_sdm_paper(long_term=False), "SDM's ablation: with user attention, without the long term"),
     "psdmmal-n": (_sdm_paper(n_targets=5), "SDM by its paper with the next 5 clicks for targets"),
     "psdmmal-nos": (_sdm_paper(feature_width=0, field_width=0), "SDM by its paper without side information: ids alone"),
-    "sasrec-softmax": (_SASREC_SOFTMAX, "SASRec over the user's last 200 clicks with the full softmax (RecSys 2023)"),
 }.items():
     PRESETS[_name], PRESET_SUMMARIES[_name] = _settings, _summary
 
@@ -179,10 +169,70 @@ PRESETS["bert4rec"]["objective"] = {"name": "softmax"}
 for _name in ("comirec_dr", "mind"):
     PRESETS[_name] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 50}}
 PRESETS["comirec_dr"]["training"] = {"learning_rate": 5e-3}
+PRESETS["cml"] |= {
+    "item_vectors": {"features": False},
+    "objective": {"name": "warp", "ranking_margin": 1.9, "sampler": "uniform", "negatives": 20, "negatives_for": "label"},
+    "training": {"optimizer": "adagrad", "learning_rate": 0.1},
+}
+PRESETS["transrec"] |= {
+    "item_vectors": {"features": False},
+    "objective": {"name": "bpr", "sampler": "uniform", "negatives": 1, "negatives_for": "label"},
+}
+PRESETS["lrml"] |= {  # the objective is that of model.negative_relation own; the authors' is the model's
+    "item_vectors": {"features": False},
+    "objective": {"name": "hinge", "ranking_margin": 0.2, "sampler": "uniform", "negatives": 1, "negatives_for": "label"},
+}
 # 69 clicks are those of TDM's time windows.
 PRESETS["tdm"] |= {"item_vectors": {"features": False}, "behaviours": {"history_max": 69}}
 PRESETS["tdm-attention"] = {**PRESETS["tdm"], "model": {"name": "tdm", "variant": "attention"}}
 PRESET_SUMMARIES["tdm-attention"] = "TDM with attention: behaviours weighed by each node; some 200 times the work"
+
+
+def _last_200(model: dict[str, Any], epochs: int, patience: int, **objective: Any) -> dict[str, Any]:
+    """A transformer as its authors train it on ML-1M: the user's last 200 clicks, Adam 1e-3, 128 rows a step."""
+    return {
+        "model": model, "item_vectors": {"features": False}, "behaviours": {"history_max": 200}, "objective": objective,
+        "training": {"learning_rate": 1e-3, "batch_size": 128, "epochs": epochs, "patience": patience, "monitor": "ndcg@10"},
+    }  # fmt: skip
+
+
+_OWN_NEGATIVES = {"sampler": "uniform", "negatives_for": "label"}
+_SASREC = {"name": "sasrec", "length": 200, "norm": "original"}
+_HSTU = {"name": "hstu", "time_bias": "request"}
+_HSTU_LARGE = {**_HSTU, "blocks": 8, "heads": 2, "key_width": 25, "value_width": 25}
+for _name, (_settings, _summary) in {
+    "sasrec-bce": (
+        _last_200({**_SASREC, "dropout": 0.2, "positions": "from_end"}, 201, 20, name="bce", negatives=1, **_OWN_NEGATIVES),
+        "SASRec by its authors' code: binary cross-entropy with one negative",
+    ),
+    "gsasrec": (
+        _last_200(
+            {**_SASREC, "width": 128, "positions": "from_end", "scale_inputs": False, "norm_eps": 1e-5, "tie_item_embedding": False},
+            1000, 20, name="gbce", negatives=256, t=0.75, mask_hits=False, **_OWN_NEGATIVES,
+        ),
+        "gSASRec (RecSys 2023): SASRec with 256 negatives and a calibrated binary cross-entropy",
+    ),
+    "sasrec-softmax": (
+        _last_200({**_SASREC, "width": 64, "dropout": 0.1, "attention_output": True}, 100, 10, name="softmax"),
+        "SASRec with the full softmax (RecSys 2023, arXiv 2309.07602)",
+    ),
+    "ligr-esasrec": (
+        _last_200(
+            {"name": "ligr", "positions": "from_end"}, 200, 50,
+            name="sampled_softmax", negatives=256, logq="none", mask_hits=False, **_OWN_NEGATIVES,
+        ),
+        "eSASRec (RecSys 2025): LiGR blocks and a softmax over 256 negatives",
+    ),
+    "hstu-paper": (
+        _last_200(_HSTU, 101, 101, name="sampled_softmax", negatives=128, logq="none", **_OWN_NEGATIVES),
+        "HSTU by its authors' code: told the time of the question, which in training is the label's",
+    ),
+    "hstu-large": (
+        _last_200(_HSTU_LARGE, 101, 101, name="sampled_softmax", negatives=128, logq="none", **_OWN_NEGATIVES),
+        "HSTU-large by its authors' code: eight blocks of two heads",
+    ),
+}.items():
+    PRESETS[_name], PRESET_SUMMARIES[_name] = _settings, _summary
 
 # XDM and the variants of its paper, by the paper's names; then the controls that stand in every table of results.
 for _name, (_settings, _summary) in {
