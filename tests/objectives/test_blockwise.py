@@ -1,16 +1,17 @@
-"""The cross-entropy over all items against torch's own, whatever the blocks it is taken in."""
+"""The denominator of a softmax against torch's own, whatever the blocks it is taken in."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from xdm.objectives.full import blocks, full_cross_entropy
+from xdm.objectives.blockwise import blocks, hits_of, mean_log_sum
 
 
 def case(points, items, width, targets=1, scale=1.0, dtype=torch.float32, seed=0):
@@ -19,6 +20,12 @@ def case(points, items, width, targets=1, scale=1.0, dtype=torch.float32, seed=0
     rows = torch.randint(0, items, (points, targets))
     weights = torch.rand(points, targets, dtype=dtype)
     return queries.requires_grad_(), vectors.requires_grad_(), rows, weights / weights.sum(1, keepdim=True)
+
+
+def full_cross_entropy(queries, vectors, rows, weights, scores):
+    """The loss that the denominator is for."""
+    of_targets = (queries[:, None] * vectors[rows]).sum(-1)
+    return mean_log_sum(queries, vectors, scores=scores) - (of_targets * weights).sum(1).mean()
 
 
 def gradients(loss, *of):
@@ -96,6 +103,37 @@ def test_never_all_scores_at_once():
     with Watching():
         full_cross_entropy(queries, vectors, rows, weights, 1 << 15).backward()
     assert 2048 * 4 <= largest <= 1 << 15
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10_000), points=st.integers(1, 9), items=st.integers(1, 12), own=st.integers(1, 3), scores=st.integers(1, 200)
+)  # fmt: skip
+def test_own_scores_offsets_and_hits(seed, points, items, own, scores):
+    """Some pairs are left out, even all of a point; some of the own scores are none."""
+    queries, vectors, _, _ = case(points, items, 4, dtype=torch.float64, seed=seed)
+    alone, offset = torch.randn(points, own, dtype=torch.float64), torch.randn(items, dtype=torch.float64)
+    alone[:, 1:][torch.rand(points, own - 1) < 0.5] = float("-inf")
+    alone.requires_grad_()
+    left_out = torch.rand(points, items) < torch.rand(points, 1) * 1.5
+    found = mean_log_sum(queries, vectors, alone, offset, torch.nonzero(left_out).T.contiguous(), scores)
+    logits = torch.cat([(queries @ vectors.T - offset).masked_fill(left_out, float("-inf")), alone], dim=1)
+    wanted = torch.logsumexp(logits, dim=1).mean()
+    torch.testing.assert_close(found, wanted)
+    of = (queries, vectors, alone)
+    for mine, theirs in zip(gradients(found, *of), gradients(wanted, *of), strict=True):
+        torch.testing.assert_close(mine, theirs)
+
+
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 10_000), points=st.integers(1, 8), own=st.integers(1, 3), items=st.integers(1, 12))
+def test_hits_are_all_pairs_of_a_point_and_one_of_its_targets(seed, points, own, items):
+    rng = np.random.default_rng(seed)
+    targets, columns = rng.integers(0, 6, (points, own)), rng.integers(1, 6, items)
+    wanted = [(p, j) for p in range(points) for item in targets[p] for j in range(items) if columns[j] == item]
+    found = hits_of(torch.from_numpy(targets), torch.from_numpy(columns))
+    assert found[0].tolist() == sorted(found[0].tolist())
+    assert sorted(zip(*found.tolist(), strict=True)) == sorted(wanted)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from xdm.objectives.softmax import FEW_SCORES, full_softmax, sampled_softmax, softmax_over, target_weights
+from xdm.objectives.blockwise import hits_of
+from xdm.objectives.softmax import (
+    FEW_SCORES,
+    full_softmax,
+    sampled_softmax,
+    sampled_softmax_blockwise,
+    softmax_over,
+    target_weights,
+)
 
 
 def naive_sampled(queries, targets, vectors, sampled, log_expected):
@@ -131,3 +139,19 @@ def test_many_scores_are_taken_in_blocks_with_the_same_result():
         out += [loss, *torch.autograd.grad(loss, (queries, vectors))]
     for mine, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_sample_in_blocks_with_the_same_result():
+    torch.manual_seed(4)
+    queries, vectors, offset, positive = torch.randn(50, 6), torch.randn(30, 6), torch.randn(30), torch.randn(50, 2)
+    targets, sampled = torch.randint(1, 60, (50, 2)), torch.randint(1, 60, (30,))
+    targets[::2, 1] = 0
+    weights, hits = target_weights(targets, torch.float32), hits_of(targets, sampled)
+    assert hits.shape[1] > 10
+    of = [part.requires_grad_() for part in (queries, vectors, positive)]
+    found = sampled_softmax_blockwise(queries, vectors, offset, positive, weights, hits)
+    valid = (targets[:, :, None] != sampled).all(dim=1)
+    wanted = sampled_softmax(positive, queries @ vectors.T - offset, weights, valid).mean()
+    torch.testing.assert_close(found, wanted)
+    for mine, theirs in zip(torch.autograd.grad(found, of), torch.autograd.grad(wanted, of), strict=True):
+        torch.testing.assert_close(mine, theirs)

@@ -215,6 +215,22 @@ def test_the_columns_of_gru4rec(batch):
     assert value == pytest.approx(float(wanted.mean()), rel=1e-5)
 
 
+@pytest.mark.parametrize("sampler", ["uniform", "popularity", "in_batch", "mixed"])
+@pytest.mark.parametrize("masked", [True, False])
+@pytest.mark.parametrize("logq", ["expected", "none"])
+def test_a_sampled_softmax_in_blocks_is_the_same(sampler, masked, logq, batch, monkeypatch):
+    targets = labels_of(batch, 3)
+    settings = {"sampler": sampler, "negatives": 9, "mask_hits": masked, "logq": logq}
+    results = []
+    for few in (0, 1 << 18):
+        monkeypatch.setattr("xdm.training.objective.FEW_SCORES", few)
+        model = model_of(name="comirec").eval()
+        loss = found(model, batch, targets, name="sampled_softmax", **settings)
+        results.append((loss, torch.autograd.grad(loss, model.encoder.items.tables[0].weight)[0]))
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 def test_labels_of_the_batch_alone_are_enough(batch):
     """Without anything drawn, mixed is in_batch."""
     model, targets = model_of().eval(), labels_of(batch)

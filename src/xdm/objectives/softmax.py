@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from xdm.objectives.full import full_cross_entropy
+from xdm.objectives.blockwise import mean_log_sum
 
 FEW_SCORES = 1 << 18  # a matrix of up to so many scores costs less than going through it by blocks
 
@@ -33,6 +33,19 @@ def sampled_softmax(positive: Tensor, negative: Tensor, weights: Tensor, valid: 
     return torch.logsumexp(logits, dim=1) - (positive * weights).sum(1)
 
 
+def sampled_softmax_blockwise(
+    queries: Tensor, vectors: Tensor, offset: Tensor, positive: Tensor, weights: Tensor, hits: Tensor
+) -> Tensor:
+    """The mean of `sampled_softmax`, a scalar, whose scores with the sampled items are never held all at once.
+
+    Args:
+        queries: ``[P, d]``; vectors: ``[S, d]`` of the sampled items; offset: ``[S]``, what is taken off their scores.
+        positive, weights: ``[P, M]`` as there; hits: int64 ``[2, H]``, the pairs of a point and a sampled item that do not count.
+    """
+    own = positive.masked_fill(weights == 0, float("-inf"))
+    return mean_log_sum(queries, vectors, own, offset, hits) - (positive * weights).sum(1).mean()
+
+
 def softmax_over(scores: Tensor, targets: Tensor) -> Tensor:
     """Mean cross-entropy over all items from their ``scores`` ``[P, N]`` (column i is index i + 1), a row's m targets sharing
     the weight 1; ``targets`` int64 ``[P, M]``, the first never 0, 0 for none."""
@@ -45,5 +58,6 @@ def full_softmax(queries: Tensor, targets: Tensor, item_vectors: Tensor) -> Tens
     """`softmax_over` all ``item_vectors`` ``[N, d]`` for ``queries`` ``[P, d]``; many scores are never held all at once."""
     if len(queries) * len(item_vectors) <= FEW_SCORES:
         return softmax_over(queries @ item_vectors.T, targets)
-    rows = torch.clamp(targets - 1, min=0)
-    return full_cross_entropy(queries, item_vectors, rows, target_weights(targets, queries.dtype))
+    of_targets = F.embedding(torch.clamp(targets - 1, min=0), item_vectors)  # [P, M, d]
+    positive = (queries[:, None] * of_targets).sum(-1)  # [P, M]
+    return mean_log_sum(queries, item_vectors) - (positive * target_weights(targets, queries.dtype)).sum(1).mean()

@@ -11,9 +11,17 @@ from torch import Tensor
 
 from xdm.models.registry import RetrievalModel
 from xdm.objectives import ranking
+from xdm.objectives.blockwise import hits_of
 from xdm.objectives.gathered import own_scores
 from xdm.objectives.samplers import InBatch, Negatives, Sampler, everything, sampler_of
-from xdm.objectives.softmax import full_softmax, sampled_softmax, softmax_over, target_weights
+from xdm.objectives.softmax import (
+    FEW_SCORES,
+    full_softmax,
+    sampled_softmax,
+    sampled_softmax_blockwise,
+    softmax_over,
+    target_weights,
+)
 from xdm.training.config import ObjectiveConfig
 
 
@@ -69,11 +77,32 @@ class Objective:
         ``of_targets`` ``[P, M, d']``."""
         negatives = everything(self.n) if self.takes_all else self.sampler.shared(rng, targets[:, 0].numpy())
         vectors = model.item_vectors() if self.takes_all else model.scored(torch.from_numpy(negatives.items))  # [S, d']
+        hits = self._left_out(targets, negatives)  # [2, H]
         positive = model.score(queries, of_targets)  # [P, M]
-        negative = model.score(queries, vectors)  # [P, S]
-        valid = counted(targets, negatives, masked=self.config.mask_hits or self.takes_all)  # [P, S]
         weights = target_weights(targets, positive.dtype)  # [P, M]
+        if self._goes_by_blocks and model.scoring.foldable and len(queries) * len(vectors) > FEW_SCORES:
+            off_targets, off_columns = self._corrections(targets, negatives)
+            return sampled_softmax_blockwise(queries[:, 0], vectors, off_columns, positive - off_targets, weights, hits)
+        negative = model.score(queries, vectors)  # [P, S]
+        valid = torch.ones(negative.shape, dtype=torch.bool)
+        valid[hits[0], hits[1]] = False
         return self._of_scores(positive, negative, targets, weights, valid, negatives).mean()
+
+    @property
+    def _goes_by_blocks(self) -> bool:
+        """Whether scores are taken block by block, in half of the time or less. With log-uniform sampling they are not: what was
+        trained and written down with it, the default, would come out otherwise by the rounding of sums."""
+        return self.config.name == "sampled_softmax" and self.config.sampler != "log_uniform"
+
+    def _left_out(self, targets: Tensor, negatives: Negatives) -> Tensor:
+        """int64 ``[2, H]``: which columns of a shared set are not compared with which points ``[P, M]``. Masked: those that are one of
+        the point's own targets (accidental hits). Else the one that is the point's own label."""
+        if self.config.mask_hits or self.takes_all:
+            return hits_of(targets, torch.from_numpy(negatives.items))
+        if negatives.point is None:
+            return torch.zeros((2, 0), dtype=torch.int64)
+        column = np.flatnonzero(negatives.point >= 0)
+        return torch.from_numpy(np.stack([negatives.point[column], column]))
 
     def _each_label_alone(
         self, model: RetrievalModel, queries: Tensor, targets: Tensor, of_targets: Tensor, rng: np.random.Generator
@@ -88,7 +117,9 @@ class Objective:
             negative = own_scores(asked[:, 0], model.item_vectors(), items - 1)  # [L, S]
         else:
             negative = model.score(asked, model.scored(items))  # [L, S]
-        valid = counted(targets[point], negatives, masked=self.config.mask_hits)  # [L, S]
+        valid = torch.ones(items.shape, dtype=torch.bool)
+        if self.config.mask_hits:
+            valid = (targets[point][:, :, None] != items[:, None]).all(dim=1)  # [L, S]
         of_labels = self._of_scores(positive, negative, label, torch.ones_like(positive), valid, negatives)  # [L]
         return (of_labels * target_weights(targets, positive.dtype)[point, place]).sum() / len(targets)
 
@@ -109,7 +140,7 @@ class Objective:
         """What is taken off the scores of ``targets`` ``[P, M]`` and of the columns ahead of the softmax (``logq``)."""
         labels = np.maximum(targets.numpy(), 1)
         if self.config.logq == "none":
-            return torch.zeros(()), torch.zeros(())
+            return torch.zeros(targets.shape), torch.zeros(negatives.items.shape)
         if self.config.logq == "expected":
             return floats(negatives.log_expected(labels)), floats(negatives.log_expected(negatives.items))
         assert isinstance(self.sampler, InBatch)  # the configuration sees to it
@@ -137,19 +168,6 @@ def softmax_over_all(model: RetrievalModel, queries: Tensor, targets: Tensor) ->
     if model.scoring.foldable:
         return full_softmax(queries[:, 0], targets, vectors)
     return softmax_over(model.score(queries, vectors), targets)
-
-
-def counted(targets: Tensor, negatives: Negatives, *, masked: bool) -> Tensor:
-    """Bool ``[P, S]``: which columns are compared with which point. Masked: none that is one of its own targets ``[P, M]`` (an
-    accidental hit). Else all but the column that is the point's own label."""
-    items = torch.from_numpy(negatives.items)  # [S] or [P, S]
-    valid = torch.ones((len(targets), items.shape[-1]), dtype=torch.bool)
-    if masked:
-        for place in range(targets.shape[1]):  # [P, M, S] at once would be the largest array of a step
-            valid &= targets[:, place, None] != items
-    elif negatives.point is not None:
-        valid = torch.arange(len(targets))[:, None] != torch.from_numpy(negatives.point)
-    return valid
 
 
 def floats(values: np.ndarray) -> Tensor:
