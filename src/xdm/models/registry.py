@@ -187,7 +187,7 @@ PRESETS["tdm"] |= {
     "item_vectors": {"features": False}, "behaviours": {"history_max": 69}, "training": {"batch_size": 16},
 }  # fmt: skip
 PRESETS["tdm-attention"] = {**PRESETS["tdm"], "model": {"name": "tdm", "variant": "attention"}}
-PRESET_SUMMARIES["tdm-attention"] = "TDM with attention: behaviours weighed by each node; some 200 times the work"
+PRESET_SUMMARIES["tdm-attention"] = "TDM with attention: behaviours weighed by each node; hundreds of times the work"
 
 
 def _last_200(model: dict[str, Any], epochs: int, patience: int, **objective: Any) -> dict[str, Any]:

@@ -42,7 +42,7 @@ class TDMConfig(BaseModel):
     variant: Literal["inner_product", "attention"] = Field(
         "inner_product",
         description="inner_product: a user vector times a node's (the paper's product-DNN); attention: behaviours weighed by the "
-        "node, the paper's best and some 200 times the work: not the default here, on processors",
+        "node, the paper's best and hundreds of times the work: not the default here, on processors",
     )
     width: int = Field(24, ge=1, description="d: of item and node vectors")
     windows: tuple[int, ...] = Field(
