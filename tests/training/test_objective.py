@@ -11,11 +11,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from tests.learning import memory_store
 from tests.models.batches import batch_of, model_of
+from xdm.data.catalogue import build_catalogue
 from xdm.models.scoring import PairScoring
 from xdm.objectives.samplers import InBatch, Popularity, Uniform
 from xdm.schema import ConfigError, InternalError
-from xdm.training.config import ObjectiveConfig, ObjectiveName, parse_config
+from xdm.training.config import ObjectiveConfig, ObjectiveName, load_config, parse_config
+from xdm.training.loop import Loop, new_model, training_rows
 from xdm.training.objective import Objective
 from xdm.training.steps import losses
 
@@ -366,3 +369,21 @@ def test_an_objective_is_made_of_three_things():
     made = Objective.of(ObjectiveConfig(name="bpr"), N, CLICKS)
     assert {field.name for field in fields(made)} == {"config", "n", "sampler"}
     assert made.sampler == Uniform(N, 2000)
+
+
+def test_a_loop_goes_by_the_clicks_of_its_catalogue():
+    """Up to the end of training: item 1 is clicked by all eight users, item 2 by six; what comes later counts for nothing."""
+    users = [
+        [(item, 10 * item + user, True, None) for item in range(1, 5) if user < 10 - 2 * item] + [(4, 500, True, None)]
+        for user in range(8)
+    ]
+    store = memory_store(users)
+    settings = ["objective.name=bpr", "objective.sampler=mixed", "objective.negatives=2", "model.width=8", "training.batch_size=3"]
+    config = load_config("gru4rec", None, [*settings, "training.order=rows"])
+    catalogue = build_catalogue(store, 100)
+    loop = Loop(new_model(config, catalogue), training_rows(store, catalogue, config, until=100), config)
+    assert loop.objective.sampler.clicks.tolist() == [8, 6, 4, 2]
+    records = []
+    loop.run_epoch(records.append)
+    assert len(records) > 1
+    assert all(record["softmax"] > 0 for record in records)

@@ -119,7 +119,8 @@ class Objective:
             negative = model.score(asked, model.scored(items))  # [L, S]
         valid = torch.ones(items.shape, dtype=torch.bool)
         if self.config.mask_hits:
-            valid = (targets[point][:, :, None] != items[:, None]).all(dim=1)  # [L, S]
+            for own in targets[point].T:  # [L], M times: [L, M, S] at once would be the largest array of a step
+                valid &= own[:, None] != items
         of_labels = self._of_scores(positive, negative, label, torch.ones_like(positive), valid, negatives)  # [L]
         return (of_labels * target_weights(targets, positive.dtype)[point, place]).sum() / len(targets)
 
