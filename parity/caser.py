@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xdm.models.caser import CaserConfig
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 
 ITEMS, USERS, LENGTHS = 60, 5, [1, 12, 4, 7, 3]
 THEIR_NAMES = {"sigmoid": "sigm", "identity": "iden"}  # of activations; the others are called the same

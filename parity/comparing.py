@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from xdm.models.inputs import Sizes
-from xdm.models.registry import RetrievalModel, model_config
+from xdm.models.registry import model_config
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.models.unclicked import UnclickedConfig
 
 TOLERANCE = 1e-5

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 
 from tests.learning import call
-from xdm.models.registry import MODELS, PRESETS
+from xdm.models.presets import PRESETS
+from xdm.models.registry import MODELS
 from xdm.training.config import Config, load_config
 
 

@@ -10,7 +10,8 @@ import torch
 
 from xdm.data.batches import Batch
 from xdm.models.inputs import Sizes
-from xdm.models.registry import RetrievalModel, model_config
+from xdm.models.registry import model_config
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.models.unclicked import UnclickedConfig
 
 N_ITEMS, N_USERS = 30, 9

@@ -22,8 +22,9 @@ from tests.models.batches import (
     model_of,
     session,
 )
-from xdm.bundle.reading import OnnxTower
-from xdm.bundle.writing import export_tower, torch_retriever, torch_tower
+from xdm.bundle.format import TREE
+from xdm.bundle.reading import OnnxTower, read_index
+from xdm.bundle.writing import export_tower, torch_retriever, torch_tower, write_index
 from xdm.models.inputs import NoUserInputs
 from xdm.models.registry import MODELS
 from xdm.models.transrec import TransRec
@@ -219,6 +220,25 @@ def test_the_exported_graph_answers_as_the_model(settings, tmp_path):
         found, wanted = tower(points), torch_tower(model, points)
         assert found.shape == wanted.shape == (len(shape[0]), model.encoder.interests, model.item_vectors().shape[1])
         np.testing.assert_allclose(found, wanted, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("settings", EXPORTED.values(), ids=EXPORTED)
+def test_the_index_of_a_bundle_answers_as_brute_force_over_the_model_s_own_scores(settings, batch, tmp_path):
+    model = model_of(**settings).eval()
+    found = queries(model, batch)
+    with torch.no_grad():
+        scores = model.score(found, model.item_vectors()).numpy()  # [P, N]
+    exclude = [np.array([1 + p % 25, 1 + 3 * p % 25]) for p in range(len(scores))]
+    for p, excluded in enumerate(exclude):
+        scores[p, excluded - 1] = -np.inf
+    manifest = {**write_index(model, tmp_path), "files": {file.name: "" for file in tmp_path.iterdir()}}
+    index = read_index(tmp_path, manifest, threads=1)
+    top_scores, top_items = index.top_k(found.numpy(), 10, exclude)
+    if manifest["index"] != TREE:  # a beam may lose some; as wide as the tree it loses none: tests/bundle/test_tree_index.py
+        np.testing.assert_allclose(top_scores, -np.sort(-scores, axis=1)[:, :10], atol=1e-4, rtol=1e-5)
+    of_items = np.take_along_axis(scores, top_items.astype(np.int64) - 1, axis=1)
+    np.testing.assert_allclose(of_items, top_scores, atol=1e-4, rtol=1e-5)
+    assert all(len(set(row)) == 10 for row in top_items.tolist())
 
 
 # For every setting of every model what it is changed from (over the small model) and to.

@@ -126,7 +126,7 @@ def test_cml_covariances_are_those_of_users_and_clicked_items(batch):
                 one, other = [row[a] for row in rows], [row[b] for row in rows]
                 mean_a, mean_b = sum(one) / len(rows), sum(other) / len(rows)
                 wanted += (sum((x - mean_a) * (y - mean_b) for x, y in zip(one, other, strict=True)) / len(rows)) ** 2
-    assert float(encoder.penalty(encoder.encode(batch), batch)) == pytest.approx(0.7 * wanted, rel=1e-5)
+    assert float(encoder.penalty(encoder.encode(batch), batch).detach()) == pytest.approx(0.7 * wanted, rel=1e-5)
     assert encoder_of(CML, CMLConfig(width=4)).penalty(encoder.encode(batch), batch) is None
 
 
@@ -176,7 +176,7 @@ def test_transrec_penalty_is_the_mean_squared_norm_of_what_a_point_reads(batch):
         sum(items[int(batch.short[row, position])] ** 2) + sum(users[int(batch.user[row])] ** 2) + sum(t**2)
         for row, position in zip(batch.row.tolist(), batch.position.tolist(), strict=True)
     ]
-    assert float(encoder.penalty(encoder.encode(batch), batch)) == pytest.approx(0.3 * np.mean(squares), rel=1e-5)
+    assert float(encoder.penalty(encoder.encode(batch), batch).detach()) == pytest.approx(0.3 * np.mean(squares), rel=1e-5)
     assert encoder_of(TransRec, TransRecConfig(width=5)).penalty(encoder.encode(batch), batch) is None
 
 

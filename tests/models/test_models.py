@@ -53,7 +53,7 @@ def test_width_must_be_divided_by_the_heads():
 def test_sizes_are_those_of_the_catalogue(simulated):
     from xdm.data.catalogue import build_catalogue
     from xdm.log.store import Store
-    from xdm.models.registry import sizes_of
+    from xdm.models.retrieval_model import sizes_of
 
     store = Store(simulated)
     catalogue = build_catalogue(store, store.time_range[1] - 4 * 86400)

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from tests.models.batches import SDM_SWITCHES, SIZES, batch_of, model_of
 from xdm.models.inputs import widths_of
 from xdm.models.layers import masked_softmax
-from xdm.models.registry import preset
+from xdm.models.presets import preset
 from xdm.models.sdm import SDMConfig
 from xdm.schema import ConfigError
 from xdm.training.config import load_config

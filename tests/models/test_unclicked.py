@@ -14,7 +14,7 @@ from tests.models.batches import XDM_SWITCHES, batch_of, model_of
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.catalogue import build_catalogue
 from xdm.data.rows import TrainingRows
-from xdm.models.registry import build_model
+from xdm.models.retrieval_model import build_model
 from xdm.training.config import load_config
 from xdm.training.loop import Loop
 

@@ -17,7 +17,7 @@ from xdm.data.catalogue import build_catalogue
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split
 from xdm.log.store import Store
-from xdm.models.registry import build_model
+from xdm.models.retrieval_model import build_model
 from xdm.schema import DAY, HOUR, UsageError
 from xdm.training.config import load_config
 from xdm.training.rolling import Windows, _train, carry_over, roll

@@ -14,7 +14,7 @@ from xdm.bundle.format import CONFIG, USERS, WEIGHTS
 from xdm.bundle.reading import BundleRecommender, load_recommender
 from xdm.data.catalogue import Catalogue
 from xdm.log.store import EntityTable
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.schema import ITEM_DTYPE, USER_ID, BundleError, ConfigError
 from xdm.training.config import Config, parse_config
 from xdm.training.loop import new_model

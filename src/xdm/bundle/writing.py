@@ -20,7 +20,7 @@ from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.folders import MANIFEST, file_sha256, new_folder, write_json
 from xdm.log.store import write_entities
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.retrieval.exact import ExactRetriever
 from xdm.retrieval.scoring import FullScoring
 from xdm.retrieval.tree import TreeRetriever, recall

@@ -24,7 +24,8 @@ def models(settings: bool, as_json: bool) -> None:
       xdm models
       xdm models --settings
     """
-    from xdm.models.registry import MODELS, PRESET_SUMMARIES
+    from xdm.models.presets import PRESET_SUMMARIES
+    from xdm.models.registry import MODELS
 
     if as_json:
         of_models = {name: dict(_described("model", entry.config)) for name, entry in MODELS.items()}

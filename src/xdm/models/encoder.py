@@ -13,7 +13,7 @@ from xdm.models.inputs import ItemInputs, UserInputs
 from xdm.models.scoring import InnerProduct, Scoring
 
 if TYPE_CHECKING:
-    from xdm.models.registry import RetrievalModel
+    from xdm.models.retrieval_model import RetrievalModel
     from xdm.retrieval.tree import ItemTree
 
 

@@ -20,7 +20,7 @@ from xdm.models.scoring import PairScoring
 from xdm.models.users import UserVectors, into_ball
 
 if TYPE_CHECKING:
-    from xdm.models.registry import RetrievalModel
+    from xdm.models.retrieval_model import RetrievalModel
 
 SMOOTH = 1e-3  # under the root, so that it has a gradient at distance 0
 

@@ -1,7 +1,7 @@
 """SDM: Sequential Deep Matching.
 
 Paper: Lv et al., "SDM: Sequential Deep Matching Model for Online Large-scale Recommender System", CIKM 2019,
-arXiv 1909.00385. Section numbers below are the paper's. Differences to the original: docs/models.md.
+arXiv 1909.00385. Section numbers below are the paper's. Differences to the original: docs/models/sdm.md.
 """
 
 from __future__ import annotations

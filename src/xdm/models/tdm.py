@@ -27,7 +27,7 @@ from xdm.retrieval.tree_building import depth_of, first_leaves, learned_leaves, 
 from xdm.schema import ConfigError, nearest
 
 if TYPE_CHECKING:
-    from xdm.models.registry import RetrievalModel
+    from xdm.models.retrieval_model import RetrievalModel
 
 Norm = Literal["batch", "layer"]
 HIDDEN_AT_ONCE = 1 << 23  # hidden units of the attention that are held at once: 32 MiB

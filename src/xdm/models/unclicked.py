@@ -3,7 +3,7 @@
 Paper: Lv et al., "XDM: Improving Sequential Deep Matching with Unclicked User Behaviors for Recommender System",
 DASFAA 2022, arXiv 2010.12837. Known from the paper: the unclicked sequence and its rules, the three representations
 h (clicked), n (unclicked) and c (label), the confidence fusion network that gives ẑ, and the symmetric triplet loss.
-Our reconstruction, each part a switch: how n is encoded, how the fusion is computed. See docs/models.md.
+Our reconstruction, each part a switch: how n is encoded, how the fusion is computed. See docs/models/xdm.md.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from xdm.data.batches import Batch, point_batch
 from xdm.data.profiles import profile_codes
 from xdm.log.store import Store
 from xdm.models.encoder import best_interest
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.objectives.triplet import DISTANCES
 from xdm.reports.points import SampledPoints, View
 from xdm.schema import UsageError

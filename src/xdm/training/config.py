@@ -23,7 +23,8 @@ from pydantic import (
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.controls import UnclickedSource
 from xdm.data.rows import LabelScope, UnclickedAt
-from xdm.models.registry import MODELS, model_config, preset
+from xdm.models.presets import preset
+from xdm.models.registry import MODELS, model_config
 from xdm.models.sdm import SDMConfig
 from xdm.models.unclicked import UnclickedConfig
 from xdm.objectives.samplers import SamplerName

@@ -15,7 +15,7 @@ from xdm.data.catalogue import Catalogue
 from xdm.data.controls import control_of
 from xdm.data.rows import TrainingRows
 from xdm.log.store import Store
-from xdm.models.registry import RetrievalModel, build_model
+from xdm.models.retrieval_model import RetrievalModel, build_model
 from xdm.training.adagrad import MomentumAdagrad
 from xdm.training.config import Config, TrainingConfig
 from xdm.training.memory import keep_freed_memory
@@ -32,7 +32,7 @@ def set_threads(threads: int) -> int:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     # With deterministic algorithms torch writes NaN into every new tensor, to catch a read of what was never written.
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
     return threads
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.objectives import ranking
 from xdm.objectives.blockwise import hits_of
 from xdm.objectives.gathered import own_scores

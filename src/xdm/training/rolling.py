@@ -21,7 +21,7 @@ from xdm.evaluation.running import RULES, evaluate
 from xdm.evaluation.splits import EACH_CLICK, Split
 from xdm.folders import new_folder, write_json
 from xdm.log.store import Store
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.schema import HOUR, USER_ID, UsageError
 from xdm.training.config import Config
 from xdm.training.loop import Loop, new_model, set_threads, training_rows

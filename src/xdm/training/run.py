@@ -21,7 +21,7 @@ from xdm.data.rows import TrainingRows
 from xdm.evaluation.running import evaluate
 from xdm.folders import check_replaceable, write_bytes
 from xdm.log.store import Store
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.retrieval.recommender import TowerRecommender
 from xdm.schema import UsageError
 from xdm.training.checkpoints import load_carried, load_checkpoint, newest_checkpoint, read_state, save_checkpoint

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import best_interest
-from xdm.models.registry import RetrievalModel
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.models.unclicked import Queries
 from xdm.objectives.rejection import not_to_recommend
 from xdm.objectives.triplet import triplet
