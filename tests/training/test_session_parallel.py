@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -14,11 +15,13 @@ from tests.learning import SMALL, losses_of, memory_store
 from xdm.data.catalogue import build_catalogue
 from xdm.folders import file_sha256
 from xdm.log.store import Store
+from xdm.objectives.samplers import sampler_of
 from xdm.schema import ConfigError
 from xdm.training.config import load_config
 from xdm.training.loop import Loop, new_model, training_rows
 from xdm.training.run import Run
 from xdm.training.session_parallel import schedule
+from xdm.training.steps import seed_step
 
 # Widths alone: what else `SMALL` sets are settings of SDM.
 SESSION_PARALLEL = (
@@ -74,7 +77,7 @@ def asked(batch, targets, queries):
         yield (int(batch.user[row]), int(batch.time[p]), tuple(targets[p].tolist()), tuple(unclicked)), queries[p, 0].tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(users=log, scope=st.sampled_from(["user", "session"]), layers=st.sampled_from(["[]", "[6]"]))
 def test_carried_states_are_those_of_whole_sessions(users, scope, layers):
     """With the weights held still an epoch asks the questions of all rows, with the queries that whole rows have: clicks
@@ -93,8 +96,8 @@ def test_carried_states_are_those_of_whole_sessions(users, scope, layers):
 
 
 USERS = [
-    [(1 + (7 * user + 3 * place * place) % 11, 5000 * (user % 5) + 10 * place, True, None) for place in range(2 + user % 4)]
-    for user in range(14)
+    [(1 + (7 * user + 3 * place * place) % 11, 5000 * (user % 5) + 10 * place, True, None) for place in range(clicks)]
+    for user, clicks in enumerate([2, 3, 4, 5, 2, 3, 4, 5, 2, 9, 4, 5, 2, 3])  # the last to begin is the longest
 ]  # fmt: skip
 
 
@@ -128,7 +131,7 @@ def test_every_epoch_takes_the_sessions_in_the_order_of_time(monkeypatch):
 def test_an_interrupted_run_gives_the_same_bits(simulated, tmp_path, monkeypatch):
     """Killed in mid-epoch: the carried states are part of the checkpoint."""
     chosen = [
-        *SESSION_PARALLEL, "training.checkpoint_steps=7", "training.batch_size=32", "model.hidden_dropout=0.3",
+        *SESSION_PARALLEL, "training.checkpoint_steps=7", "training.batch_size=16", "model.hidden_dropout=0.3",
         "unclicked.enabled=true", "training.optimizer=adagrad_momentum", "training.momentum=0.3", "training.learning_rate=0.1",
     ]  # fmt: skip
 
@@ -136,11 +139,12 @@ def test_an_interrupted_run_gives_the_same_bits(simulated, tmp_path, monkeypatch
         return Run(Store(simulated), load_config("gru4rec", None, chosen), tmp_path / name).train(resume=resume)
 
     whole = run("whole")
+    assert 3 * whole["steps"] // 4 - whole["steps"] // 2 > 7  # there is a checkpoint in mid-epoch
     step, done = Loop._step, []
 
     def counted(self, which):
         done.append(0)
-        if len(done) == whole["steps"] // 2 + 18:
+        if len(done) == 3 * whole["steps"] // 4:
             raise KeyboardInterrupt
         return step(self, which)
 
@@ -185,3 +189,98 @@ def test_an_encoder_without_a_state_is_refused_and_momentum_without_its_optimise
         load_config("sasrec", None, ["training.order=session_parallel"])
     with pytest.raises(ConfigError, match="momentum is a setting of adagrad_momentum; optimizer adam has none"):
         load_config("sdm", None, [*SMALL, "training.momentum=0.2"])
+
+
+# --- a step as the authors take it ---------------------------------------------------------------------------------------
+
+BY_HAND = (
+    "training.optimizer=adagrad_momentum", "training.momentum=0.3", "training.learning_rate=0.1", "training.clip_norm=1e6",
+    "objective.sampler=mixed", "objective.mask_hits=false", "objective.alpha=0.6", "data.label_scope=session",
+)  # fmt: skip
+LOSSES = {
+    "cross-entropy": ("objective.name=sampled_softmax", "objective.logq=support"),
+    "cross-entropy without logQ": ("objective.name=sampled_softmax", "objective.logq=none"),
+    "BPR-max": ("objective.name=bpr_max", "objective.bpreg=0.7", "objective.elu=0.5"),
+}
+
+
+def loss_by_hand(name, scores, logq, size):
+    """Of ``scores`` ``[P, P + drawn]``, whose column p is the label of row p: the sum over rows by the nominal batch size."""
+    total = 0.0
+    for p, row in enumerate(scores):
+        others = [j for j in range(len(row)) if j != p]
+        if name == "BPR-max":
+            row = torch.nn.functional.elu(row, 0.5)
+            weights = torch.softmax(row[others], 0)  # of the negatives: the label has no part in it
+            ranked = sum(w * torch.sigmoid(row[p] - row[j]) for w, j in zip(weights, others, strict=True))
+            total = total - torch.log(ranked) + 0.7 * sum(w * row[j] ** 2 for w, j in zip(weights, others, strict=True))
+        else:
+            row = row - logq if name == "cross-entropy" else row
+            total = total - torch.log(torch.exp(row[p]) / torch.exp(row).sum())
+    return total / size
+
+
+def epochs_by_hand(loop, name, weights, epochs):
+    """``weights`` (a dict of leaves) after training click by click, in plain loops over sessions."""
+    rows, size, drawn = loop.rows, loop.config.training.batch_size, loop.config.objective.negatives
+    sums, moved = ({key: torch.zeros_like(weight) for key, weight in weights.items()} for _ in range(2))
+    table, bias = weights["encoder.items.tables.0.weight"], weights["output_bias.weight"]
+    clicks = np.bincount(np.concatenate([[click[0] for click in user] for user in USERS]))  # by item
+    clicks = np.sort(clicks[clicks > 0])[::-1]  # by index
+    sampler = sampler_of("popularity", len(clicks), max(drawn, 1), size, 0.6, clicks)
+    step = 0
+    for _ in range(epochs):
+        hidden = {}
+        for live in steps_of(rows.lengths.tolist(), rows.started.tolist(), size):
+            states, labels = [], []
+            for _, row, position in live:
+                batch, targets = rows.batch(np.array([row]))
+                before = hidden.get(row, torch.zeros(8)).detach()
+                mine = table[batch.short[0, position]] @ weights["encoder.layers.0.input"].T + weights["encoder.layers.0.input_bias"]
+                back = before @ weights["encoder.layers.0.recurrent"].T + weights["encoder.layers.0.recurrent_bias"]
+                r, z = torch.sigmoid(mine[:8] + back[:8]), torch.sigmoid(mine[8:16] + back[8:16])
+                hidden[row] = (1 - z) * torch.tanh(mine[16:] + r * back[16:]) + z * before
+                states.append(hidden[row])
+                labels.append(int(targets[position, 0]))
+            sample = sampler.shared(seed_step(loop.config.training.seed, step), np.zeros(0, np.int64)).items.tolist()
+            columns = [*labels, *(sample if drawn else [])]
+            support = [float(clicks[item - 1]) ** (1 if place < len(labels) else 0.6) for place, item in enumerate(columns)]
+            step += 1
+            if len(columns) < 2:
+                continue
+            scores = torch.stack([torch.stack([state @ table[item] + bias[item, 0] for item in columns]) for state in states])
+            loss = loss_by_hand(name, scores, torch.log(torch.tensor(support)), size)
+            for (key, weight), gradient in zip(weights.items(), torch.autograd.grad(loss, weights.values()), strict=True):
+                touched = gradient.any(dim=1) if key.endswith("weight") else torch.ones(len(gradient), dtype=torch.bool)
+                sums[key] += gradient**2
+                moved[key][touched] *= 0.3
+                moved[key] += 0.1 * gradient / torch.sqrt(sums[key] + 1e-6)
+                weight.data[touched] -= moved[key][touched]
+    return weights
+
+
+@pytest.mark.parametrize("drawn", [0, 6])
+@pytest.mark.parametrize("name", LOSSES)
+def test_two_epochs_by_hand(name, drawn):
+    """What third-party versions get wrong, all at once: states that are not reset, sessions out of order, no drawn negatives
+    or only such, a softmax of the negatives with the label in it, a second softmax, gradients through time, another Adagrad."""
+    with in_double_precision():
+        loop = loop_over(USERS, *BY_HAND, *LOSSES[name], f"objective.negatives={drawn}")
+        for weight in loop.model.parameters():
+            torch.nn.init.normal_(weight, std=0.4)
+        weights = {key: weight.detach().clone().requires_grad_() for key, weight in loop.model.named_parameters()}
+        for _ in range(2):
+            loop.run_epoch(lambda record: None)
+        wanted = epochs_by_hand(loop, name, weights, 2)
+        for key, weight in loop.model.named_parameters():
+            rows = slice(1, None) if key.endswith("weight") else slice(None)  # the row of padding is nobody's
+            torch.testing.assert_close(weight.detach()[rows], wanted[key].detach()[rows], atol=1e-6, rtol=0)
+
+
+@contextmanager
+def in_double_precision():
+    torch.set_default_dtype(torch.float64)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)

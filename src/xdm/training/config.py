@@ -140,6 +140,11 @@ class ObjectiveConfig(_Section):
         0.0, ge=0, description="weight of -log(1 - p(i)) over the unclicked items i of each label; 0 switches it off"
     )
 
+    @property
+    def of_labels_alone(self) -> bool:
+        """Whether labels are compared with each other and with nothing else."""
+        return self.name != "softmax" and (self.sampler == "in_batch" or (self.sampler == "mixed" and not self.negatives))
+
     @field_validator("margin")
     @classmethod
     def _can_be_met(cls, value: float, info: ValidationInfo) -> float:

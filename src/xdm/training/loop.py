@@ -77,6 +77,8 @@ class Loop:
         self.live: SessionParallel | None = None
         if config.training.order == "session_parallel":
             self.live = SessionParallel(model.encoder, rows, config.training.batch_size)
+        # A click may have no label. And as with GRU4Rec's authors the last live session, alone with its label, teaches nothing.
+        self._least = 0 if self.live is None else 2 if config.objective.of_labels_alone else 1
 
     @property
     def batches_an_epoch(self) -> int:
@@ -108,7 +110,7 @@ class Loop:
         settings = self.config.training
         rng = seed_step(settings.seed, self.step)
         batch, labels, h = self._inputs(which)
-        if not len(labels):  # clicks that nothing is asked after: the states are carried on, nothing is learned
+        if len(labels) < self._least:  # too little is asked to learn from: the states are carried on all the same
             parts = {field.name: 0.0 for field in fields(Losses) if field.name != "total"}
             return {"step": self.step, "epoch": self.epoch, "loss": 0.0, **parts, "gradient_norm": 0.0, "labels": 0}
         loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective)
