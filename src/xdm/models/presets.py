@@ -52,6 +52,26 @@ def _xdm(summary: str, **settings: dict[str, Any]) -> tuple[dict[str, Any], str]
 PRESETS["sdm_actions"]["behaviours"] = {"stream_max": 50}
 for _name in ("gru4rec", "sasrec", "ligr", "hstu", "bert4rec", "comirec"):
     PRESETS[_name]["item_vectors"] = {"features": False}  # as their papers have it
+# GRU4Rec by its authors' parameter files for RSC15 and, with BPR-max, Diginetica; gru4rec-rows trains as other encoders do.
+_GRU4REC: dict[str, Any] = {
+    "behaviours": {"session_max": 10_000}, "data": {"label_scope": "session"},
+    "objective": {"sampler": "mixed", "negatives": 2048, "alpha": 0.5, "mask_hits": False, "logq": "support"},
+    "training": {
+        "order": "session_parallel", "optimizer": "adagrad_momentum", "batch_size": 32, "learning_rate": 0.2, "momentum": 0.2,
+        "epochs": 10, "clip_norm": 1e6,
+    },
+}  # fmt: skip
+PRESETS["gru4rec-rows"] = {**PRESETS["gru4rec"]}
+PRESET_SUMMARIES["gru4rec-rows"] = "GRU4Rec trained as other encoders are: whole shuffled sessions, log-uniform negatives, Adam"
+PRESETS["gru4rec"] |= _GRU4REC
+PRESETS["gru4rec-bpr-max"] = {
+    **PRESETS["gru4rec"], "model": {"name": "gru4rec", "width": 512, "input_dropout": 0.5, "hidden_dropout": 0.3},
+    "objective": {
+        "name": "bpr_max", "sampler": "mixed", "negatives": 2048, "alpha": 0.3, "mask_hits": False, "bpreg": 0.9, "elu": 1.0,
+    },
+    "training": {**_GRU4REC["training"], "batch_size": 128, "learning_rate": 0.05, "momentum": 0.15},
+}  # fmt: skip
+PRESET_SUMMARIES["gru4rec-bpr-max"] = "GRU4Rec with BPR-max, by the authors' settings for Diginetica"
 PRESETS["caser"] |= {
     "item_vectors": {"features": False}, "behaviours": {"history_max": 50}, "data": {"n_targets": 3},
     "objective": {"name": "bce", "negatives": 1, "negatives_for": "label"},

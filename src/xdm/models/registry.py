@@ -42,7 +42,10 @@ MODELS = {
     "sdm_actions": ModelEntry(
         ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings"
     ),
-    "gru4rec": ModelEntry(GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016): the session through a GRU"),
+    "gru4rec": ModelEntry(
+        GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016, CIKM 2018): the session through a GRU, in session-parallel steps",
+        paper="Hidasi et al., ICLR 2016, arXiv 1511.06939; Hidasi and Karatzoglou, CIKM 2018, arXiv 1706.03847", needs=("sessions",),
+    ),
     "sasrec": ModelEntry(
         SASRec, SASRecConfig, "SASRec (ICDM 2018): the clicks through causal self-attention blocks",
         paper="Kang and McAuley, ICDM 2018, arXiv 1808.09781",
