@@ -42,7 +42,7 @@ class MomentumAdagrad(torch.optim.Optimizer):
     def _step(self, weight: Tensor, gradient: Tensor, group: dict[str, Any]) -> None:
         state = self.state[weight]
         if group["rows"]:
-            touched = torch.nonzero(gradient.any(dim=1)).squeeze(1)  # [R]
+            touched = torch.nonzero(gradient.abs().sum(dim=1)).squeeze(1)  # [R]; `any` takes three times as long
             held = {name: values[touched] for name, values in state.items()}
             weight.index_add_(0, touched, _move(held, gradient[touched], group), alpha=-1)
             for name, values in held.items():
