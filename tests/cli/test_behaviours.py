@@ -19,7 +19,7 @@ DEFAULT = BehaviourRules(
     unclicked_max=100,
 )  # fmt: skip
 OTHER = BehaviourRules(
-    session_gap=90, session_max=2, long_window=100_000, long_max=2, unclicked_window=200_000, unclicked_k=0,
+    session_gap=90, session_max=2, history_max=7, long_window=100_000, long_max=2, unclicked_window=200_000, unclicked_k=0,
     unclicked_max=5, keep_clicked=True, stream_max=3,
 )  # fmt: skip
 

@@ -3,21 +3,47 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from tests.learning import call
+from xdm.evaluation.baselines import BASELINES
+from xdm.models.measured import MEASURED
 from xdm.models.presets import PRESETS
 from xdm.models.registry import MODELS
 from xdm.training.config import Config, load_config
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_every_listed_model_can_be_asked_for(capfd):
     assert call("models") == 0
-    listed = [line.split()[0] for line in capfd.readouterr().out.splitlines()]
-    assert listed == list(PRESETS)
+    sections = capfd.readouterr().out.split("\n\n")
+    models, presets, counting = ([line.split()[0] for line in s.splitlines()[1:] if line[2] != " "] for s in sections)
+    assert models == list(MODELS)
+    assert {*models, *presets} == set(PRESETS)
+    assert counting == list(BASELINES)
+    listed = list(PRESETS)
     names = {name: load_config(name).name for name in listed}
     # a variant of XDM is called what it is a variant of; its settings tell it apart
     assert all(called in name for name, called in names.items())
     assert len({str(load_config(name).to_dict()) for name in listed}) == len(listed)
+
+
+def test_what_a_model_is_and_has_reached_is_told(capfd):
+    assert call("models", "--json") == 0
+    answer = json.loads(capfd.readouterr().out)
+    assert answer["models"].keys() == MODELS.keys()
+    assert answer["models"]["lrml"]["retrieved"] == "scoring every pair"
+    assert answer["models"]["hstu"]["needs"] == ["times"]
+    assert call("models") == 0
+    printed = capfd.readouterr().out
+    for name, figures in MEASURED.items():
+        assert name in {*PRESETS, *BASELINES}
+        for one in figures:
+            assert (ROOT / one.page).is_file()
+            assert f"{one.metric} {one.value:.4f} on {one.log}" in printed
+    for entry in MODELS.values():
+        assert entry.paper in printed
 
 
 def test_settings_are_every_key_with_its_default(capfd):

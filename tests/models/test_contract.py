@@ -22,7 +22,7 @@ from tests.models.batches import (
     model_of,
     session,
 )
-from xdm.bundle.format import TREE
+from xdm.bundle.format import EXACT, SCORED, TREE
 from xdm.bundle.reading import OnnxTower, read_index
 from xdm.bundle.writing import export_tower, torch_retriever, torch_tower, write_index
 from xdm.models.inputs import NoUserInputs
@@ -232,6 +232,8 @@ def test_the_index_of_a_bundle_answers_as_brute_force_over_the_model_s_own_score
     for p, excluded in enumerate(exclude):
         scores[p, excluded - 1] = -np.inf
     manifest = {**write_index(model, tmp_path), "files": {file.name: "" for file in tmp_path.iterdir()}}
+    kinds = {"inner product": EXACT, "scoring every pair": SCORED, "beam search over a tree": TREE}
+    assert manifest["index"] == kinds[MODELS[settings.get("name", "sdm")].retrieved]
     index = read_index(tmp_path, manifest, threads=1)
     top_scores, top_items = index.top_k(found.numpy(), 10, exclude)
     if manifest["index"] != TREE:  # a beam may lose some; as wide as the tree it loses none: tests/bundle/test_tree_index.py

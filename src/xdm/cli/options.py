@@ -18,6 +18,7 @@ _RULES = (
         "Seconds: a click that comes sooner than this after the last joins its session.",
     ),
     ("--session-max", "session_max", 50, "Clicks that a session holds at most."),
+    ("--history-max", "history_max", 0, "The latest so many clicks, whatever their session; 0: the session."),
     ("--long-window", "long_window", 604_800, "Seconds that long-term lists reach back before the session."),
     ("--long-max", "long_max", 20, "Values that a long-term list holds at most."),
     ("--unclicked-window", "unclicked_window", 259_200, "Seconds that the unclicked sequence reaches back."),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
@@ -25,6 +25,8 @@ from xdm.models.tdm import TDM, TDMConfig
 from xdm.models.transrec import TransRec, TransRecConfig
 from xdm.schema import ConfigError, nearest
 
+Retrieved = Literal["inner product", "scoring every pair", "beam search over a tree"]
+
 
 @dataclass(frozen=True)
 class ModelEntry:
@@ -35,12 +37,17 @@ class ModelEntry:
     summary: str
     paper: str = ""  # authors, where and when it was published, arXiv number
     needs: tuple[str, ...] = ()  # of "user", "times", "sessions", "features", "exposures": beyond the clicked items in order
+    retrieved: Retrieved = "inner product"  # how its items are found; a test holds it against the bundle's index
 
 
 MODELS = {
-    "sdm": ModelEntry(SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate"),
+    "sdm": ModelEntry(
+        SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate",
+        paper="Lv et al., CIKM 2019, arXiv 1909.00385", needs=("sessions", "features"),
+    ),
     "sdm_actions": ModelEntry(
-        ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings"
+        ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings",
+        needs=("exposures", "features"),
     ),
     "gru4rec": ModelEntry(
         GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016, CIKM 2018): the session through a GRU, in session-parallel steps",
@@ -92,11 +99,11 @@ MODELS = {
     ),
     "lrml": ModelEntry(
         LRML, LRMLConfig, "LRML (WWW 2018): a relation of each user and item from a memory; scored pair by pair",
-        paper="Tay et al., WWW 2018, arXiv 1707.05176", needs=("user",),
+        paper="Tay et al., WWW 2018, arXiv 1707.05176", needs=("user",), retrieved="scoring every pair",
     ),
     "tdm": ModelEntry(
         TDM, TDMConfig, "TDM (KDD 2018): a tree over the items, learned in turn with the network and searched level by level",
-        paper="Zhu et al., KDD 2018, arXiv 1801.02294",
+        paper="Zhu et al., KDD 2018, arXiv 1801.02294", retrieved="beam search over a tree",
     ),
 }
 
