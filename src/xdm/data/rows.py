@@ -143,6 +143,12 @@ class TrainingRows:
         short = short_lists(self._found, self._points[self._first[rows + 1] - 1])  # the last point sees most of the session
         return self._batch(rows, self._first[rows], self._first[rows + 1], short)
 
+    def points(self, labels: np.ndarray) -> tuple[Batch, np.ndarray]:
+        """The batch of ``labels`` (numbers below ``n_labels``), each in a row of its own that ends where it is asked, and their
+        targets."""
+        rows = np.searchsorted(self._first, labels, side="right") - 1
+        return self._batch(rows, labels, labels + 1, short_lists(self._found, self._points[labels]))
+
     def clicks(self, rows: np.ndarray, positions: np.ndarray) -> tuple[Batch, np.ndarray]:
         """One click of each of ``rows``, the one at ``positions`` (from 0): a batch as if it were the first of its session,
         asked after it, and the targets of these points. A click may have no point, or several."""

@@ -75,13 +75,13 @@ PRESET_SUMMARIES["gru4rec-bpr-max"] = "GRU4Rec with BPR-max, by the authors' set
 PRESETS["caser"] |= {
     "item_vectors": {"features": False}, "behaviours": {"history_max": 50}, "data": {"n_targets": 3},
     "objective": {"name": "bce", "negatives": 1, "negatives_for": "label"},
-    # The authors' 512 windows are the clicks of some 10 rows.
-    "training": {"learning_rate": 1e-3, "batch_size": 10, "weight_decay": 1e-6, "epochs": 50},
+    "training": {"order": "points", "batch_size": 512, "learning_rate": 1e-3, "weight_decay": 1e-6, "epochs": 50},
 }
 PRESETS["srgnn"] |= {
     "item_vectors": {"features": False}, "data": {"label_scope": "session"}, "objective": {"name": "softmax"},
-    # The authors' 100 rows are the prefixes of some 25 sessions.
-    "training": {"learning_rate": 1e-3, "batch_size": 25, "weight_decay": 1e-5, "decay": 0.1, "decay_epochs": 3},
+    "training": {
+        "order": "points", "batch_size": 100, "learning_rate": 1e-3, "weight_decay": 1e-5, "decay": 0.1, "decay_epochs": 3,
+    },
 }
 for _name in ("ligr", "hstu", "bert4rec"):
     PRESETS[_name]["behaviours"] = {"history_max": 200}

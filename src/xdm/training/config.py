@@ -176,11 +176,12 @@ class TrainingConfig(_Section):
 
     epochs: int = Field(20, ge=1, description="at most")
     batch_size: int = Field(
-        128, ge=1, description="sessions a step; the paper's 256 suits logs of many millions of clicks"
+        128, ge=1, description="sessions (order points: labels) a step; SDM's 256 suits logs of many millions of clicks"
     )
-    order: Literal["rows", "session_parallel"] = Field(
+    order: Literal["rows", "points", "session_parallel"] = Field(
         "rows",
-        description="rows: whole sessions, shuffled; session_parallel: the next click of each of batch_size live sessions, in the "
+        description="rows: whole sessions, shuffled; points: labels, shuffled, each with a row of its own, for models to which a "
+        "row of many labels saves nothing; session_parallel: the next click of each of batch_size live sessions, in the "
         "order of time, the state carried on without its gradient (recurrent encoders)",
     )
     optimizer: Literal["adam", "adagrad", "adagrad_momentum"] = Field(

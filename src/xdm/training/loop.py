@@ -82,14 +82,14 @@ class Loop:
 
     @property
     def batches_an_epoch(self) -> int:
-        return self.live.steps if self.live is not None else -(-self.rows.n_rows // self.config.training.batch_size)
+        settings = self.config.training
+        n = self.rows.n_labels if settings.order == "points" else self.rows.n_rows
+        return self.live.steps if self.live is not None else -(-n // settings.batch_size)
 
     def run_epoch(self, after_step: Callable[[StepRecord], None]) -> None:
         """Finish the current epoch from where the loop stands; ``after_step`` is called with the figures of each step."""
         settings = self.config.training
-        order = None
-        if self.live is None:
-            order = epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
+        order = self._order()
         if not self.batch:
             with torch.no_grad():
                 self.model.encoder.before_epoch(self.model, self.epoch)
@@ -105,8 +105,17 @@ class Loop:
         self.epoch += 1
         self.batch = 0
 
+    def _order(self) -> np.ndarray | None:
+        """The order of the epoch's rows, or labels; None where the live sessions say what comes next."""
+        settings = self.config.training
+        if self.live is not None:
+            return None
+        if settings.order == "points":
+            return np.random.default_rng([settings.seed, self.epoch, 2]).permutation(self.rows.n_labels)
+        return epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
+
     def _step(self, which: np.ndarray | None) -> StepRecord:
-        """One step over the rows ``which``; None: over the next click of the live sessions."""
+        """One step over the rows, or labels, ``which``; None: over the next click of the live sessions."""
         settings = self.config.training
         rng = seed_step(settings.seed, self.step)
         batch, labels, h = self._inputs(which)
@@ -132,5 +141,6 @@ class Loop:
         """The batch, the targets, and the encoder's queries where the order of training asked it already."""
         if self.live is not None:
             return self.live.step(self.batch)
-        batch, labels = self.rows.batch(np.asarray(which))
+        take = self.rows.points if self.config.training.order == "points" else self.rows.batch
+        batch, labels = take(np.asarray(which))
         return batch.map(torch.from_numpy), torch.from_numpy(labels), None
