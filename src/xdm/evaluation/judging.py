@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from xdm.behaviours.points import take_lists
 from xdm.evaluation.metrics import (
     METRICS,
     SKIPPED,
@@ -168,10 +169,11 @@ def _after_padding(indices: np.ndarray) -> np.ndarray:
 
 
 def _clicked_before(points: Points) -> list[np.ndarray]:
-    """For each question the distinct items that its user clicked strictly before its time."""
-    events, lists = points.events, []
-    for row, time in zip(points.row.tolist(), points.time.tolist(), strict=True):
-        begin, end = int(events.offsets[row]), int(events.offsets[row + 1])
-        end = begin + int(np.searchsorted(events.time[begin:end], time))
-        lists.append(np.unique(events.item[begin:end][events.clicked[begin:end]]))
-    return lists
+    """For each question the items that its user clicked strictly before its time, each as often as it was clicked."""
+    events = points.events
+    taken, time = take_lists(events.offsets, np.asarray(events.time), points.row)
+    clicked, item = (take_lists(events.offsets, np.asarray(column), points.row)[1] for column in (events.clicked, events.item))
+    question = np.repeat(np.arange(len(points)), np.diff(taken))
+    known = clicked & (time < points.time[question])
+    ends = np.cumsum(np.bincount(question[known], minlength=len(points)))
+    return np.split(item[known], ends[:-1])
