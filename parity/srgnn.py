@@ -15,8 +15,10 @@ from typing import Any
 import torch
 from batches import batch_of
 from comparing import Found, authors_argument, gradients, module_of, our_model, run
+from torch import nn
 from torch.nn import functional as F
 
+from xdm.models.retrieval_model import RetrievalModel
 from xdm.models.srgnn import SRGNNConfig
 from xdm.objectives.softmax import full_softmax
 
@@ -37,6 +39,20 @@ OURS = {  # by their names
 UNUSED = {"gnn.linear_edge_f.weight", "gnn.linear_edge_f.bias"}  # their forward pass never reads these
 
 
+def copy_weights(theirs: nn.Module, ours: RetrievalModel) -> dict[str, str]:
+    """Put their weights into ours; returns our names by theirs."""
+    without = UNUSED if ours.encoder.join is not None else UNUSED | {"linear_transform.weight", "linear_transform.bias"}
+    names = {name: OURS[name] for name, _ in theirs.named_parameters() if name not in without}
+    weights = dict(ours.encoder.named_parameters())
+    assert set(names.values()) == weights.keys()
+    with torch.no_grad():
+        for name, weight in theirs.named_parameters():
+            if name in names:
+                weights[names[name]].copy_(weight)
+        weights["items.tables.0.weight"][0] = 0
+    return names
+
+
 def case(model: ModuleType, utils: ModuleType, settings: dict[str, Any]) -> tuple[Found, Found]:
     """Scores of every item at every point, and the gradients of every weight, ours and theirs."""
     config = SRGNNConfig(**settings)
@@ -46,15 +62,10 @@ def case(model: ModuleType, utils: ModuleType, settings: dict[str, Any]) -> tupl
     theirs = model.SessionGraph(opt, ITEMS + 1)
     ours = our_model({"name": "srgnn", **settings}, ITEMS)
     weights = dict(ours.encoder.named_parameters())
-    without = UNUSED if config.hybrid else UNUSED | {"linear_transform.weight", "linear_transform.bias"}
-    names = {name: OURS[name] for name, _ in theirs.named_parameters() if name not in without}
-    assert set(names.values()) == weights.keys()
     with torch.no_grad():
-        for name, weight in theirs.named_parameters():
+        for weight in theirs.parameters():
             weight.normal_(std=0.1)
-            if name in names:
-                weights[names[name]].copy_(weight)
-        weights["items.tables.0.weight"][0] = 0
+    names = copy_weights(theirs, ours)
 
     rows = [(torch.randint(0, among, (n,)) * 7 % ITEMS + 1).tolist() for n, among in zip(LENGTHS, AMONG, strict=True)]
     batch = batch_of(rows)
