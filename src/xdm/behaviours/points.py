@@ -84,8 +84,8 @@ def behaviours(
         and int(events.item[events.offsets[0] : events.offsets[-1]].max(initial=0)) >= features.codes.shape[1]
     ):
         raise InternalError("events name items beyond the feature table; they belong to another catalogue")
-    order = np.lexsort((times, rows))
-    in_order = bool((order == np.arange(len(order))).all())
+    in_order = bool(((rows[1:] > rows[:-1]) | ((rows[1:] == rows[:-1]) & (times[1:] >= times[:-1]))).all())
+    order = np.arange(0) if in_order else np.lexsort((times, rows))
     clicks, short, session, long_offsets, long_values, unclicked_offsets, unclicked_values = behaviours_at(
         events.item, events.time, events.clicked, events.session, events.offsets,
         rows if in_order else rows[order], times if in_order else times[order], features.codes,
@@ -140,6 +140,8 @@ def concatenate(found: Sequence[Behaviours]) -> Behaviours:
 
 def join_lists(lists: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     """Flat collections ``(offsets, values)`` one after the other, as one."""
+    if len(lists) == 1:
+        return lists[0]
     ends = np.cumsum([0] + [offsets[-1] for offsets, _ in lists])
     offsets = [np.zeros(1, np.int64)] + [one[1:] + end for (one, _), end in zip(lists, ends[:-1], strict=True)]
     return np.concatenate(offsets), np.concatenate([values for _, values in lists])
