@@ -150,14 +150,16 @@ def seconds(children: list[Child], options: argparse.Namespace) -> None:
 
 def first_batches(jobs: list[Job], start: Callable[[Job], Child], rounds: int) -> None:
     """``first-batch``: a process for each side and round, since nothing may be left from the round before."""
-    found = defaultdict(list)
+    wall, cpu = defaultdict(list), defaultdict(list)
     for _ in range(rounds):
         for job in jobs:
             child = start(job)
             answer = child.ask(measure="first-batch")
-            found[job].append((answer["seconds"], answer["peak_mb"]))
+            wall[job].append((answer["seconds"], answer["peak_mb"]))
+            cpu[job].append((answer["cpu"], answer["peak_mb"]))
             child.end()
-    table(found, "seconds from file to first batch", "{:,.2f}")
+    table(wall, "seconds from file to first batch", "{:,.2f}")
+    table(cpu, "CPU seconds from file to first batch", "{:,.2f}")
 
 
 def qualities(children: list[Child], options: argparse.Namespace) -> None:

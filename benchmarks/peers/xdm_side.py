@@ -13,6 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from measuring import TOP, AfterStep, Sequences, Side, Task, chunks, run
 
 from xdm.bundle.writing import write_bundle
@@ -41,6 +43,17 @@ class Xdm(Side):
     def __init__(self, task: Task) -> None:
         super().__init__(task)
         set_threads(1)
+        self._load_kernels()
+
+    def _load_kernels(self) -> None:
+        """The compiled kernels from their cache, by a log of a few clicks: what a wheel's library does when it is imported."""
+        with tempfile.TemporaryDirectory(dir=self.task.folder) as folder:
+            user, click = np.repeat(np.arange(20), 10), np.arange(200)
+            pq.write_table(pa.table({
+                "user_id": user.astype(str), "item_id": (click % 7).astype(str), "timestamp": BEGIN + click % 10,
+                "clicked": np.ones(200, bool),
+            }), Path(folder) / "log.parquet")  # fmt: skip
+            self._first_batch(Path(folder) / "log.parquet", Path(folder))
 
     @property
     def config(self) -> Config:
@@ -49,23 +62,27 @@ class Xdm(Side):
             f"model.width={task.width}", f"model.blocks={task.blocks}", f"model.heads={task.heads}",
             f"model.dropout={task.dropout}", f"model.length={task.length}", f"behaviours.history_max={task.length}",
             f"training.batch_size={task.batch}", f"training.learning_rate={task.learning_rate}",
+            "behaviours.long_window=0", "behaviours.unclicked_window=1",  # SASRec reads neither
             f"training.seed={task.seed}", *OBJECTIVES[task.loss],
         ])  # fmt: skip
 
-    def _read(self, folder: Path) -> None:
-        prepare_log(self.task.log, folder / "store")
+    def _read(self, log: Path, folder: Path) -> None:
+        prepare_log(log, folder / "store")
         self.store = Store(folder / "store")
         self.test = self.store.time_range[1]  # every user's last click; the one before is for validation
         self.catalogue = build_catalogue(self.store, self.test - 1)
         self.rows = training_rows(self.store, self.catalogue, self.config, until=self.test - 1)
 
+    def _first_batch(self, log: Path, folder: Path) -> None:
+        self._read(log, folder)
+        next(self.rows.batches(np.arange(self.rows.n_rows), self.task.batch))
+
     def first_batch(self) -> None:
         with tempfile.TemporaryDirectory(dir=self.task.folder) as folder:
-            self._read(Path(folder))
-            next(self.rows.batches(np.arange(self.rows.n_rows), self.task.batch))
+            self._first_batch(self.task.log, Path(folder))
 
     def prepare(self) -> None:
-        self._read(Path(tempfile.mkdtemp(dir=self.task.folder)))
+        self._read(self.task.log, Path(tempfile.mkdtemp(dir=self.task.folder)))
         self.loop = Loop(new_model(self.config, self.catalogue), self.rows, self.config)
 
     def train(self, after_step: AfterStep) -> None:
