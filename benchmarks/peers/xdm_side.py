@@ -19,6 +19,7 @@ from measuring import TOP, AfterStep, Sequences, Side, Task, chunks, run
 
 from xdm.bundle.writing import write_bundle
 from xdm.data.catalogue import build_catalogue
+from xdm.data.rows import TrainingRows
 from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import Split, questions
 from xdm.log.preparing import prepare_log
@@ -66,32 +67,39 @@ class Xdm(Side):
             f"training.seed={task.seed}", *OBJECTIVES[task.loss],
         ])  # fmt: skip
 
-    def _read(self, log: Path, folder: Path) -> None:
-        prepare_log(log, folder / "store")
+    def _open(self, folder: Path) -> None:
         self.store = Store(folder / "store")
         self.test = self.store.time_range[1]  # every user's last click; the one before is for validation
         self.catalogue = build_catalogue(self.store, self.test - 1)
-        self.rows = training_rows(self.store, self.catalogue, self.config, until=self.test - 1)
+
+    def _rows(self) -> TrainingRows:
+        return training_rows(self.store, self.catalogue, self.config, until=self.test - 1)
 
     def _first_batch(self, log: Path, folder: Path) -> None:
-        self._read(log, folder)
-        next(self.rows.batches(np.arange(self.rows.n_rows), self.task.batch))
+        prepare_log(log, folder / "store")
+        self._open(folder)
+        rows = self._rows()
+        next(rows.batches(np.arange(rows.n_rows), self.task.batch))
 
     def first_batch(self) -> None:
         with tempfile.TemporaryDirectory(dir=self.task.folder) as folder:
             self._first_batch(self.task.log, Path(folder))
 
     def prepare(self) -> None:
-        self._read(self.task.log, Path(tempfile.mkdtemp(dir=self.task.folder)))
-        self.loop = Loop(new_model(self.config, self.catalogue), self.rows, self.config)
+        folder = Path(tempfile.mkdtemp(dir=self.task.folder))
+        command = [sys.executable, "-m", "xdm", "prepare", str(self.task.log), "--out", str(folder / "store")]
+        subprocess.run(command, check=True)  # as it is used: a store is prepared once, and then trained on and judged
+        self._open(folder)
+        self.model = new_model(self.config, self.catalogue)
 
     def train(self, after_step: AfterStep) -> None:
+        loop = Loop(self.model, self._rows(), self.config)
         while True:
-            self.loop.run_epoch(lambda record: after_step(int(record["labels"])))
+            loop.run_epoch(lambda record: after_step(int(record["labels"])))
 
     def _recommender(self):
-        self.loop.model.eval()
-        return recommender_of(self.loop.model, self.catalogue, self.config)
+        self.model.eval()
+        return recommender_of(self.model, self.catalogue, self.config)
 
     def evaluate(self) -> int:
         split = Split("last-click", self.test, self.test + 1)
@@ -113,13 +121,13 @@ class Xdm(Side):
                 span = slice(some.start, some.stop)
                 seen = [np.unique(number.argsort()[data.of(u)[:-1]]) for u in place[span]]
                 lists[place[span]] = number[recommender.top_k(points.take(span), TOP, seen).items]
-        self.loop.model.train()
+        self.model.train()
         return lists
 
     def answerer(self) -> Callable[[int], None]:
         folder = Path(tempfile.mkdtemp(dir=self.task.folder))
-        self.loop.model.eval()
-        write_bundle(folder / "bundle", self.loop.model, self.catalogue, self.config, {"model": "sasrec"}, [], b"", overwrite=False)
+        self.model.eval()
+        write_bundle(folder / "bundle", self.model, self.catalogue, self.config, {"model": "sasrec"}, [], b"", overwrite=False)
         command = [sys.executable, "-m", "xdm", "serve", str(folder / "bundle"), "--port", "0"]
         server = subprocess.Popen([*command, "--state", str(folder / "state.sqlite")], stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
