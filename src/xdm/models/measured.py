@@ -24,9 +24,23 @@ class Measured:
 SIMULATED = "a simulated log, 30,000 users"
 NEWS = "EB-NeRD demo, rolling"
 VIDEOS = "KuaiRand-Pure"
+FILMS = "ML-1M, last click, 3,416 items"
+FEW_FILMS = "ML-100K, last click but one"
+SHOP = "Diginetica, latest {} sessions"
 
 MEASURED: dict[str, tuple[Measured, ...]] = {
     "sdm": (Measured(SIMULATED, "recall@50", 0.7442), Measured(NEWS, "hr@50", 0.3607), Measured(VIDEOS, "recall@50", 0.1922)),
     "xdm": (Measured(SIMULATED, "recall@50", 0.8540), Measured(NEWS, "hr@50", 0.3716), Measured(VIDEOS, "recall@50", 0.1944)),
     "sdm_actions": (Measured(NEWS, "hr@50", 0.3932), Measured(VIDEOS, "recall@50", 0.1912)),
+    "gru4rec": (Measured(SHOP.format("20,000"), "recall@20", 0.4363, "docs/models/gru4rec.md"),),
+    "srgnn": (Measured(SHOP.format("10,000"), "recall@20", 0.3550, "docs/models/srgnn.md"),),
+    "sasrec": (Measured(f"{FILMS}, 300 CPU seconds of training", "ndcg@10", 0.1456, "docs/speed.md"),),
+    "caser": (Measured("ML-1M, last fifth, two epochs", "map", 0.1256, "docs/models/caser.md"),),
+    "lrml": (Measured(FILMS, "ndcg@10", 0.0383, "docs/models/lrml.md"),),
+    "transrec": (Measured("ML-1M, last click but one", "ndcg@10", 0.0366, "docs/models/transrec.md"),),
+    "tdm": (Measured("ML-1M, last click but one", "recall@50", 0.3960, "docs/models/tdm.md"),),
+    "comirec": (Measured(FEW_FILMS, "recall@50", 0.2210, "docs/models/comirec.md"),),
+    "comirec_dr": (Measured(FEW_FILMS, "recall@50", 0.2340, "docs/models/comirec.md"),),
+    "mind": (Measured(FEW_FILMS, "recall@50", 0.2400, "docs/models/comirec.md"),),
+    "itemknn": (Measured(FILMS, "ndcg@10", 0.0919, "docs/models/itemknn.md"),),
 }
