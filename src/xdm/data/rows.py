@@ -70,10 +70,10 @@ class TrainingRows:
             n_lists += len(sequences[0]) - 1
             n_labels += len(kept)
         self._found = concatenate(found)
-        self._label, self._time, self._points = np.concatenate(label), np.concatenate(time), np.concatenate(points)
-        self._lists, self._list_of = join_lists(lists), np.concatenate(which)
+        self._label, self._time, self._points = _joined(label), _joined(time), _joined(points)
+        self._lists, self._list_of = join_lists(lists), _joined(which)
         self._first = np.concatenate([*starts, [n_labels]])  # of row r the labels [first[r], first[r + 1])
-        self._user = np.concatenate(user)[self._first[:-1]]
+        self._user = _joined(user)[self._first[:-1]]
         self.n_rows, self.n_labels = len(self._user), len(self._points)
         last = self._points[self._first[1:] - 1]
         self.lengths = self._found.short[last, 1] - self._found.short[last, 0]
@@ -212,6 +212,11 @@ def _windows(user, short, history_max):
         short[at, 0] = begin
     starts[len(user)] = len(user)
     return starts[len(user) - n :].copy()
+
+
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    """The arrays of all parts one after the other; of one part its own, without a copy."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def _group_starts(group: np.ndarray) -> np.ndarray:
