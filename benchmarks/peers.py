@@ -41,7 +41,7 @@ LOSSES = {
     "gsasrec": ("bce", "gbce"),
 }
 NOT_OFFERED = {(name, "answer") for name in ("pmixer", "gsasrec", "recbole", "replay")} | {
-    ("pmixer", "evaluate"), ("pmixer", "first-batch"), ("gsasrec", "first-batch"), ("recbole", "first-batch"),
+    ("pmixer", "evaluate"), ("replay", "evaluate"), ("pmixer", "first-batch"), ("gsasrec", "first-batch"), ("recbole", "first-batch"),
 }  # fmt: skip
 ANSWERS = 20
 SIDES = Path(__file__).parent / "peers"

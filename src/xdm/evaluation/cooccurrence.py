@@ -88,8 +88,8 @@ class ByClicks(ABC):
         places = np.zeros((len(points), k), ITEM_DTYPE)  # counted from 1; 0 past the end
         scores = np.full((len(points), k), -np.inf, SCORE_DTYPE)
         source = np.full(len(points), MODEL, np.uint8)
-        for q in range(len(points)):
-            clicked = self._clicked_before(points, q)
+        for q, items in enumerate(points.clicked_before()):
+            clicked = self._distinct(items)
             source[q] = MODEL if len(clicked) else POPULAR
             of_candidates = (self.scores(clicked) if len(clicked) else self._clicks).astype(SCORE_DTYPE)
             left_out = np.zeros(0, ITEM_DTYPE) if exclude is None else np.sort(self.place[exclude[q]] + 1)
@@ -98,12 +98,9 @@ class ByClicks(ABC):
         sort_best_first(scores, places)
         return TopK(np.concatenate([[PADDING], self.candidates]).astype(ITEM_DTYPE)[places], scores, source)
 
-    def _clicked_before(self, points: Points, q: int) -> np.ndarray:
-        """The distinct candidates that the user of question ``q`` clicked strictly before its time, the latest first."""
-        events, row = points.events, int(points.row[q])
-        begin, end = int(events.offsets[row]), int(events.offsets[row + 1])
-        end = begin + int(np.searchsorted(events.time[begin:end], points.time[q]))
-        places = self.place[events.item[begin:end][events.clicked[begin:end]]]
+    def _distinct(self, clicked: np.ndarray) -> np.ndarray:
+        """The distinct candidates among the items ``clicked``, oldest first: numbered from 0, the latest first."""
+        places = self.place[clicked]
         latest = places[places >= 0][::-1]
         _, first = np.unique(latest, return_index=True)
         return latest[np.sort(first)].astype(np.int64)

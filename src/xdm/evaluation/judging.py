@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from xdm.behaviours.points import take_lists
 from xdm.evaluation.metrics import (
     METRICS,
     SKIPPED,
@@ -83,7 +82,7 @@ class Judge:
         for first in range(0, len(points), batch):
             some = points.take(slice(first, first + batch))
             until = first + len(some)
-            exclude = _clicked_before(some) if exclude_seen else None
+            exclude = some.clicked_before() if exclude_seen else None
             answer = self._checked(self.recommender.top_k(some, self.ks[-1], exclude), len(some))
             self._record(first_user, asked.take(first, until), answer, skips.take(first, until))
             if report is not None:
@@ -166,14 +165,3 @@ def candidates_of(recommender: Recommender) -> np.ndarray:
 
 def _after_padding(indices: np.ndarray) -> np.ndarray:
     return np.concatenate([[PADDING], indices]).astype(ITEM_DTYPE)
-
-
-def _clicked_before(points: Points) -> list[np.ndarray]:
-    """For each question the items that its user clicked strictly before its time, each as often as it was clicked."""
-    events = points.events
-    taken, time = take_lists(events.offsets, np.asarray(events.time), points.row)
-    clicked, item = (take_lists(events.offsets, np.asarray(column), points.row)[1] for column in (events.clicked, events.item))
-    question = np.repeat(np.arange(len(points)), np.diff(taken))
-    known = clicked & (time < points.time[question])
-    ends = np.cumsum(np.bincount(question[known], minlength=len(points)))
-    return np.split(item[known], ends[:-1])

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from xdm.behaviours.points import take_lists
 from xdm.log.store import Events
 from xdm.vocabulary import Vocabulary
 
@@ -35,6 +36,17 @@ class Points:
     def take(self, span: slice) -> Points:
         """The questions of ``span``, over the same events."""
         return Points(self.events, self.row[span], self.user[span], self.time[span])
+
+    def clicked_before(self) -> list[np.ndarray]:
+        """For each question the items that its user clicked strictly before its time, oldest first, each as often as it was
+        clicked: int32 arrays of catalogue indices."""
+        events = self.events
+        taken, time = take_lists(events.offsets, np.asarray(events.time), self.row)
+        clicked, item = (take_lists(events.offsets, np.asarray(column), self.row)[1] for column in (events.clicked, events.item))
+        question = np.repeat(np.arange(len(self)), np.diff(taken))
+        known = clicked & (time < self.time[question])
+        ends = np.cumsum(np.bincount(question[known], minlength=len(self)))
+        return np.split(item[known], ends[:-1]) if len(self) else []
 
 
 @dataclass(frozen=True)
