@@ -10,7 +10,9 @@ import pytest
 from safetensors.torch import load_file
 
 from tests.learning import SMALL, call
+from xdm.bundle.reading import load_recommender
 from xdm.evaluation.held_back import StoreBefore
+from xdm.evaluation.running import evaluate
 from xdm.evaluation.splits import LAST_CLICK, Split
 from xdm.experiments import judging
 from xdm.experiments.file import LeaveLastOutProtocol
@@ -97,6 +99,19 @@ def test_evaluate_asks_for_the_last_click_of_every_user(stores, trained, tmp_pat
     assert metrics["split"]["protocol"] == "last-click"
     assert metrics["split"]["nth_last"] == 1
     assert metrics["questions"] == N_USERS + 1
+
+
+def test_validation_can_leave_out_what_was_clicked_before(stores, tmp_path):
+    """The figure that stops training is the one that `evaluate` gives of the same weights, seen items left out or not."""
+    store, judged = stores["as it is"], {}
+    for seen in (True, False):
+        out = tmp_path / str(seen)
+        Run(store, load_config("sdm", None, (*SETTINGS, f"training.exclude_seen={seen}")), out).train()
+        validation = parts_of(store, load_config("sdm", None, SETTINGS).split).validation
+        found = evaluate(load_recommender(out), store, validation, ks=(10,), baselines=(), exclude_seen=seen)
+        judged[seen] = json.loads((out / "metrics.json").read_text())["validation"][0]["mrr@10"]
+        assert judged[seen] == pytest.approx(found["mrr@10"], abs=1e-6)
+    assert judged[True] != judged[False]
 
 
 def test_an_experiment_chooses_without_the_last_click_and_judges_by_it(stores, tmp_path):

@@ -113,7 +113,10 @@ def _last_200(model: dict[str, Any], epochs: int, patience: int, **objective: An
     """A transformer as its authors train it on ML-1M: the user's last 200 clicks, Adam 1e-3, 128 rows a step."""
     return {
         "model": model, "item_vectors": {"features": False}, "behaviours": {"history_max": 200}, "objective": objective,
-        "training": {"learning_rate": 1e-3, "batch_size": 128, "epochs": epochs, "patience": patience, "monitor": "ndcg@10"},
+        "training": {
+            "learning_rate": 1e-3, "batch_size": 128, "epochs": epochs, "patience": patience,
+            "monitor": "ndcg@10", "exclude_seen": True,  # their rankings hold no item that was clicked before
+        },
     }  # fmt: skip
 
 

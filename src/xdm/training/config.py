@@ -200,6 +200,9 @@ class TrainingConfig(_Section):
     monitor: str = Field(
         "recall@50", pattern=r"^(hr|mrr|precision|recall|f1|ndcg|map)@\d{1,4}$", description="what is better"
     )
+    exclude_seen: bool = Field(
+        False, description="validation leaves out what the user clicked before, as evaluate --exclude-seen does"
+    )
     checkpoint_steps: int = Field(500, ge=1, description="steps between checkpoints; each epoch ends with one too")
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, data order, sampling and dropout")
     threads: int = Field(1, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")

@@ -205,7 +205,8 @@ class Run:
         monitor = self.config.training.monitor
         k = int(monitor.split("@")[1])
         recommender = recommender_of(loop.model, catalogue, self.config, loop.rows.control)
-        metrics = evaluate(recommender, self.store, self.parts.validation, ks=(k,), baselines=())
+        seen = self.config.training.exclude_seen
+        metrics = evaluate(recommender, self.store, self.parts.validation, ks=(k,), baselines=(), exclude_seen=seen)
         figures = {name: value for name, value in metrics.items() if name.endswith(f"@{k}")}
         self.history.append({"epoch": loop.epoch, "step": loop.step, **figures})
         if metrics[monitor] > self.best.value:
