@@ -55,7 +55,7 @@ def bundle(store) -> Path:
 @contextmanager
 def served(*arguments: object) -> Iterator[tuple[subprocess.Popen, httpx.Client]]:
     """A running `xdm serve`, and a client that knows its address."""
-    command = [sys.executable, "-m", "xdm", "serve", *map(str, arguments), "--port", "0"]
+    command = [sys.executable, "-m", "xdm", "serve", *map(str, arguments), "--port", "0", "--set", "access_log=false"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -149,9 +149,9 @@ def test_an_answer_takes_no_torch(bundle):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--host", "0.0.0.0"], "--allow-public"),
+        (["--host", "0.0.0.0"], "no keys are set"),
         (["--history", "no such store"], "no manifest.json"),
-        (["--state", "/"], "directory"),
+        (["--state", "/"], "cannot be opened as a state file"),
     ],
 )
 def test_wrong_use_ends_with_one_message_and_exit_code_2(bundle, tmp_path, options, message):

@@ -23,6 +23,7 @@ COMMANDS = {
     "report": ("xdm.cli.report:report", "Pictures and tables: geometry, case study, sweep."),
     "recommend": ("xdm.cli.recommend:recommend", "Top-K items for users of a store or for events given inline."),
     "serve": ("xdm.cli.serve:serve", "Serve a bundle over HTTP."),
+    "keys": ("xdm.cli.keys:keys", "Make, list and revoke the API keys of a service."),
     "models": ("xdm.cli.models:models", "List the models and their settings."),
     "simulate": ("xdm.cli.simulate:simulate", "Write a simulated exposure log whose skips mean something."),
     "oracle": ("xdm.cli.oracle:oracle", "What a Bayes filter reaches on a simulated log."),

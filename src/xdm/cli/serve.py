@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
-if TYPE_CHECKING:
-    from xdm.serving.state import Durability
-
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, type=click.IntRange(0, 65535), help="0 picks a free port.")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--host", help="Address to listen on; one that others can reach needs --keys.  [default: 127.0.0.1]")
+@click.option("--port", type=int, help="0 picks a free one.  [default: 8000]")
+@click.option("--workers", type=int, help="Processes that answer; each holds the model.  [default: 1]")
 @click.option(
-    "--state",
-    default=Path("xdm-state.sqlite"),
-    show_default=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="SQLite file of the live events; made if it is not there.",
+    "--state", help="Where live events are kept: a file, or redis://HOST:PORT/DB.  [default: xdm-state.sqlite]"
 )
 @click.option(
     "--history",
@@ -29,31 +23,47 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--durability",
-    default="full",
-    show_default=True,
     type=click.Choice(["full", "normal"]),
-    help="full: an acknowledged event survives a power cut. normal: quicker, survives a crash of the process.",
+    help="full: an acknowledged event survives a power cut. normal: quicker, survives a crash of the process.  [default: full]",
 )
-@click.option("--allow-public", is_flag=True, help="Listen where other machines can reach it. There are no keys yet.")
-def serve(
-    bundle: Path, host: str, port: int, state: Path, history: Path | None, durability: Durability, allow_public: bool
-) -> None:
+@click.option("--keys", type=click.Path(path_type=Path, dir_okay=False), help="API keys, made with `xdm keys new`.")
+@click.option(
+    "--models", type=click.Path(path_type=Path), help="Folder of bundles that may be loaded.  [default: BUNDLE/..]"
+)
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="YAML file of settings; --print-config writes one.",
+)
+@click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Any other setting, as in --set deadline_ms=100."
+)
+@click.option("--print-config", is_flag=True, help="Print all settings as YAML with what they mean, and stop.")
+def serve(config: Path | None, sets: tuple[str, ...], print_config: bool, **flags: Any) -> None:
     """Serve the model in BUNDLE over HTTP, with the events that arrive while it runs.
+
+    \b
+    Settings come from --config FILE, then from variables XDM_SERVE_… (XDM_SERVE_PORT=8080), then from the command
+    line; what is later overrides what is earlier.
 
     \b
     POST /v1/recommend   the items a user would click next
     POST /v1/events      exposures and clicks as they happen
-    GET  /health         which model, since when, how many events
     GET  /docs           all of it, to try in a browser
 
     \b
     Examples:
       xdm serve bundle --history store
-      xdm serve bundle --port 8080 --state /var/lib/xdm/events.sqlite
+      xdm serve bundle --host 0.0.0.0 --keys keys.yaml --workers 2 --set rate_limit=500/second
+      xdm serve --print-config > serve.yaml
+      xdm serve --config serve.yaml
     """
-    from xdm.bundle.reading import load_recommender
-    from xdm.serving.running import listen, run_service
+    from xdm.serving.settings import as_yaml, load_settings
 
-    # The address first: it is the cheapest to be wrong.
-    with listen(host, port, allow_public=allow_public) as listener:
-        run_service(load_recommender(bundle), listener, state=state, history=history, durability=durability)
+    settings = load_settings(config, flags, sets)
+    if print_config:
+        click.echo(as_yaml(settings))
+        return
+    from xdm.serving.running import run_service
+
+    run_service(settings)

@@ -1,50 +1,78 @@
-"""A limit on what is read of a request, before anything is parsed."""
+"""A limit on what is read of a request and on how long that may take, before anything is parsed."""
 
 from __future__ import annotations
+
+import asyncio
+from typing import Literal
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xdm.serving.problems import problem
 
 MAX_BODY_BYTES = 1 << 20
+READ_SECONDS = 10.0
+WITH_BODY = frozenset(["POST", "PUT", "PATCH"])
+
+CLOSE = {"Connection": "close"}  # what is left of the body is then dropped with the connection
 
 
 class BodyLimit:
-    """ASGI middleware: a POST must be JSON of at most ``limit`` bytes; the rest is refused without being read."""
+    """ASGI middleware: a body is JSON of at most ``limit`` bytes that is here within ``seconds``, whatever the method.
 
-    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES) -> None:
+    The rest is refused without being read: 413 too large, 408 too slow, 415 no JSON. A client that goes away before its
+    body is complete is not answered, and the application never hears of it.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int = MAX_BODY_BYTES, seconds: float = READ_SECONDS) -> None:
         self.app = app
         self.limit = limit
+        self.seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] != "POST":
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        # A web page of another origin can send text/plain to a local service without asking, but never JSON.
+        declared = headers.get(b"content-length", b"0")
+        has_body = declared != b"0" or b"transfer-encoding" in headers
+        if not has_body and scope["method"] not in WITH_BODY:
+            await self.app(scope, receive, send)
+            return
+        # A web page of another origin can send text/plain (or nothing) to a local service without asking, but never JSON.
         if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
-            refusal = problem(415, "the body must be JSON; send it with the header Content-Type: application/json")
-            await refusal(scope, receive, send)
+            detail = "the body must be JSON; send it with the header Content-Type: application/json"
+            await problem(415, detail, headers=CLOSE)(scope, receive, send)
             return
-        body = await self._read(headers.get(b"content-length", b""), receive)
-        if body is None:
+        body = await self._read(declared, receive)
+        if body == "gone":
+            return
+        if body == "large":
             detail = f"the body is larger than {self.limit} bytes; send several smaller requests"
-            await problem(413, detail)(scope, receive, send)
-            return
-        await self.app(scope, _replay(body, receive), send)
+            await problem(413, detail, headers=CLOSE)(scope, receive, send)
+        elif body == "slow":
+            detail = f"the body was not complete within {self.seconds:g} s; send it again, at once or in smaller parts"
+            await problem(408, detail, headers=CLOSE)(scope, receive, send)
+        else:
+            await self.app(scope, _replay(body, receive), send)
 
-    async def _read(self, declared: bytes, receive: Receive) -> bytes | None:
-        """The whole body, or None where it is too large."""
+    async def _read(self, declared: bytes, receive: Receive) -> bytes | Literal["large", "slow", "gone"]:
+        """The whole body, or why it was not read to its end."""
         if declared.isdigit() and int(declared[:20]) > self.limit:
-            return None
+            return "large"
         body = bytearray()
-        while True:
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > self.limit:
-                return None
-            if message["type"] == "http.disconnect" or not message.get("more_body"):
-                return bytes(body)
+        try:
+            async with asyncio.timeout(self.seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return "gone"
+                    body += message.get("body", b"")
+                    if len(body) > self.limit:
+                        return "large"
+                    if not message.get("more_body"):
+                        return bytes(body)
+        except TimeoutError:
+            return "slow"
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

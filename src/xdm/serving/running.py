@@ -1,87 +1,95 @@
-"""The server process: what it opens, where it listens, how it stops."""
+"""The server process: where it listens, its workers, how it stops."""
 
 from __future__ import annotations
 
 import functools
 import ipaddress
 import json
-import logging
+import os
 import signal
 import socket
+import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import click
 import uvicorn
 
-from xdm.log.store import Store
-from xdm.retrieval.types import Recommender
 from xdm.schema import BundleError, UsageError
-from xdm.serving.app import create_app
-from xdm.serving.history import History
-from xdm.serving.service import Service, model_info
-from xdm.serving.state import Durability, EventState
+from xdm.serving.keys import KeyRing
+from xdm.serving.logs import configure_logging
+from xdm.serving.protocol import BoundedConfig
+from xdm.serving.settings import ServeSettings
 
-STOP_SECONDS = 10  # running requests get this long to end after a signal to stop
+if TYPE_CHECKING:  # what is heavy is imported by the worker that needs it
+    from starlette.types import ASGIApp
 
-
-class ServedRecommender(Recommender, Protocol):
-    """A recommender that says which model it is: a bundle."""
-
-    @property
-    def manifest(self) -> dict[str, Any]: ...
+METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
+BACKLOG = 2048
+HEALTHCHECK_SECONDS = 30  # a worker that is silent for so long is replaced
 
 
-def run_service(
-    recommender: ServedRecommender,
-    listener: socket.socket,
-    *,
-    state: Path,
-    history: Path | None = None,
-    durability: Durability = "full",
-) -> None:
-    """Serve ``recommender`` at ``listener`` until SIGTERM or SIGINT; live events are kept in the file ``state``.
+def run_service(settings: ServeSettings) -> None:
+    """Serve until SIGTERM or SIGINT.
 
     Raises:
-        BundleError: a control, which does not read its users' own skips.
-        StoreError, StateError: what is to be served cannot be opened.
+        ConfigError: no bundle is set, or the keys cannot be read.
+        UsageError: the address is unknown, taken, or open to others without keys.
+        BundleError, StoreError, StateError: what is to be served cannot be opened.
     """
-    source = recommender.manifest.get("unclicked_source", "own")
+    keys = KeyRing(settings.keys) if settings.keys else None
+    # The address first: it is the cheapest to be wrong.
+    with listen(settings.host, settings.port, has_keys=keys is not None) as listener:
+        manifest = check_bundle(settings)
+        configure_logging(settings.log_format, access_log=settings.access_log)
+        hello = functools.partial(announce, settings, manifest, url_of(listener))
+        if settings.workers == 1:
+            run_one(settings, listener, hello)
+        else:
+            from xdm.serving.workers import run_workers
+
+            run_workers(settings, listener, hello)
+    click.echo("stopped")
+
+
+def check_bundle(settings: ServeSettings) -> dict[str, Any]:
+    """The manifest of the bundle, which is one for people.
+
+    Raises:
+        ConfigError: no bundle is set.
+        BundleError: it is no bundle, or a control, which does not read its users' own skips.
+    """
+    from xdm.bundle.reading import read_manifest
+
+    manifest = read_manifest(settings.bundle_path)
+    source = manifest.get("unclicked_source", "own")
     if source != "own":
         raise BundleError(
             f"the bundle was trained with data.unclicked_source={source}, a control for comparisons and not for people; "
             "train it with data.unclicked_source=own"
         )
-    past = History(Store(history), recommender.catalogue) if history else None
-    event_state = EventState(state, durability=durability)
-    try:
-        service = Service(recommender, state=event_state, history=past, model=model_info(recommender.manifest))
-        service.warm_up()
-        serve_until_signal(service, listener, state)
-    finally:
-        event_state.close()
-    click.echo("stopped")
+    return manifest
 
 
-def listen(host: str, port: int, *, allow_public: bool) -> socket.socket:
-    """A listening socket on a loopback address, or on any with ``allow_public``.
+# --- the address --------------------------------------------------------------------------------------------------------
+def listen(host: str, port: int, *, has_keys: bool) -> socket.socket:
+    """A listening socket on a loopback address, or on any where keys are asked for.
 
     Raises:
-        UsageError: the address is unknown, public without ``allow_public``, or taken.
+        UsageError: the address is unknown, open to others without keys, or taken.
     """
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         raise UsageError(f"--host {host!r} is no address of this machine ({error}); 127.0.0.1 always is") from None
     family, _, _, _, address = found[0]
-    if not allow_public and not all(ipaddress.ip_address(str(one[4][0])).is_loopback for one in found):
+    if not has_keys and not all(ipaddress.ip_address(str(one[4][0])).is_loopback for one in found):
         raise UsageError(
-            f"--host {host} can be reached from other machines, and this version asks nobody for a key (a later one "
-            "will): listen on 127.0.0.1 behind a proxy that does, or pass --allow-public if the network is closed"
+            f"--host {host} can be reached from other machines, and no keys are set: make one with "
+            "`xdm keys new --file keys.yaml --name NAME --scopes read,write` and pass --keys keys.yaml, or listen on 127.0.0.1"
         )
     try:
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
         reason = f"cannot listen on {host} port {port} ({error.strerror})"
         raise UsageError(f"{reason}; choose another --port, or 0 for a free one") from None
@@ -92,20 +100,25 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def announce(service: Service, url: str, state: Path) -> None:
-    health = service.health()
-    users = service.recommender.users
-    user = users.ids[0].as_py() if len(users) else "someone"
-    question = json.dumps({"user_id": user, "k": 10}, ensure_ascii=False).replace("'", "'\\''")
-    click.echo(f"{health.model.name} ({health.items:,} items, {health.users:,} users) answers at {url}")
-    click.echo(f"live events: {state} ({health.events_stored:,} stored); documentation: {url}/docs; stop with Ctrl-C")
+def announce(settings: ServeSettings, manifest: dict[str, Any], url: str) -> None:
+    """Say where the service is, once it takes signals and requests, so that whoever reads that may send either."""
+    workers = f"{settings.workers} workers" if settings.workers > 1 else "1 worker"
+    key = " -H 'Authorization: Bearer KEY'" if settings.keys else ""
+    question = json.dumps({"user_id": "someone", "k": 10})
+    click.echo(f"{manifest.get('model')} from {settings.bundle} answers at {url} ({workers})")
+    click.echo(f"live events: {_without_password(settings.state)}; documentation: {url}/docs; stop with Ctrl-C")
     click.echo("try:")
-    click.echo(f"  curl {url}/v1/recommend -H 'Content-Type: application/json' -d '{question}'")
+    click.echo(f"  curl {url}/v1/recommend{key} -H 'Content-Type: application/json' -d '{question}'")
+    sys.stdout.flush()
 
 
+def _without_password(state: str) -> str:
+    scheme, separator, rest = state.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
+
+
+# --- one process --------------------------------------------------------------------------------------------------------
 class _AnnouncingServer(uvicorn.Server):
-    """Says where it is only once it takes signals and requests, so that whoever reads that may send either."""
-
     def __init__(self, config: uvicorn.Config, announcement: Callable[[], None]) -> None:
         super().__init__(config)
         self._announcement = announcement
@@ -115,13 +128,10 @@ class _AnnouncingServer(uvicorn.Server):
         self._announcement()
 
 
-def serve_until_signal(service: Service, listener: socket.socket, state: Path) -> None:
-    """Run the server; SIGTERM and SIGINT let running requests end, then return."""
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    config = uvicorn.Config(
-        create_app(service), access_log=False, log_config=None, timeout_graceful_shutdown=STOP_SECONDS, lifespan="off"
-    )
-    server = _AnnouncingServer(config, functools.partial(announce, service, url_of(listener), state))
+def run_one(settings: ServeSettings, listener: socket.socket, announcement: Callable[[], None]) -> None:
+    """Serve from this process."""
+    os.environ.pop(METRICS_FOLDER, None)  # the metrics of one process are in its memory
+    server = _AnnouncingServer(server_config(settings, build_app(settings)), announcement)
     # uvicorn raises the signal again once it has stopped, which by default would end the process as if killed.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
@@ -129,3 +139,55 @@ def serve_until_signal(service: Service, listener: socket.socket, state: Path) -
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def server_config(settings: ServeSettings, app: Any, *, factory: bool = False) -> BoundedConfig:
+    """uvicorn's configuration; ``app`` is the application, or with ``factory`` what makes it."""
+    return BoundedConfig(
+        app,
+        factory=factory,
+        request_timeout_s=settings.request_timeout_s,
+        max_connections=settings.max_connections,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,  # nothing here looks at addresses
+        server_header=False,
+        workers=settings.workers,
+        timeout_graceful_shutdown=settings.drain_seconds,  # it waits for fractions as well
+        timeout_worker_healthcheck=HEALTHCHECK_SECONDS,
+    )
+
+
+# --- the application -----------------------------------------------------------------------------------------------------
+def build_app(settings: ServeSettings) -> ASGIApp:
+    """The whole application of one worker: the door around the API around the service."""
+    from xdm.serving.app import create_app
+    from xdm.serving.guard import Guard
+    from xdm.serving.observe import Observe
+    from xdm.serving.stopping import Stopping
+    from xdm.serving.telemetry import Telemetry
+
+    telemetry = Telemetry()
+    app = create_app(_open_service(settings))
+    keys = KeyRing(settings.keys) if settings.keys else None
+    guard = Guard(app, telemetry, keys=keys, rate_limit=settings.rate_limit, workers=settings.workers)
+    return Observe(Stopping(guard, settings.stop_delay_seconds), telemetry)
+
+
+def _open_service(settings: ServeSettings) -> Any:
+    from pathlib import Path
+
+    from xdm.bundle.reading import load_recommender
+    from xdm.log.store import Store
+    from xdm.serving.history import History
+    from xdm.serving.service import Service, model_info
+    from xdm.serving.state import EventState
+
+    recommender = load_recommender(settings.bundle_path)
+    past = History(Store(settings.history), recommender.catalogue) if settings.history else None
+    state = EventState(Path(settings.state), durability=settings.durability)
+    service = Service(recommender, state=state, history=past, model=model_info(recommender.manifest))
+    service.warm_up()
+    return service
