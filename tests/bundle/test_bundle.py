@@ -80,7 +80,7 @@ def test_it_recommends_what_its_own_queries_say(recommender, simulated):
     answer = recommender.top_k(points, 10)
     known = np.flatnonzero(found.session >= 0)
     assert len(known) >= 30
-    scores = recommender.queries(found, known, points)[:, 0] @ recommender._retriever.item_vectors.T
+    scores = recommender.queries(found, known, points)[:, 0] @ recommender.retriever.item_vectors.T
     for q, row in zip(known, scores, strict=True):
         wanted = np.sort(row)[::-1][:10]
         np.testing.assert_allclose(answer.scores[q], wanted, atol=1e-5)

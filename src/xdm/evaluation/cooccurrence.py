@@ -10,7 +10,7 @@ from numba import njit
 from xdm.evaluation.popularity import ClickCounts, Popularity
 from xdm.evaluation.splits import Split, known_before
 from xdm.log.store import Store
-from xdm.retrieval.exact import keep_best, sort_best_first
+from xdm.retrieval.exact import ALL_ITEMS, keep_best, sort_best_first
 from xdm.retrieval.types import MODEL, POPULAR, Points, TopK
 from xdm.schema import ITEM_DTYPE, PADDING, SCORE_DTYPE
 from xdm.vocabulary import Vocabulary
@@ -94,7 +94,7 @@ class ByClicks(ABC):
             of_candidates = (self.scores(clicked) if len(clicked) else self._clicks).astype(SCORE_DTYPE)
             left_out = np.zeros(0, ITEM_DTYPE) if exclude is None else np.sort(self.place[exclude[q]] + 1)
             row = slice(q, q + 1)
-            keep_best(of_candidates[None], 1, 1, scores[row], places[row], left_out, np.array([0, len(left_out)]))
+            keep_best(of_candidates[None], 1, 1, scores[row], places[row], left_out, np.array([0, len(left_out)]), ALL_ITEMS)
         sort_best_first(scores, places)
         return TopK(np.concatenate([[PADDING], self.candidates]).astype(ITEM_DTYPE)[places], scores, source)
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeGuard
+
 import numpy as np
 from numba import njit
 
@@ -9,6 +12,8 @@ from xdm.schema import ITEM_DTYPE, PADDING, SCORE_DTYPE, InternalError
 
 ITEM_BLOCK = 16_384  # item vectors that are scored at once for many questions: 4 MiB at d = 64
 SCORE_BLOCK = 4 * 1024 * 1024  # scores that are held at once: 16 MiB
+FEW = 4  # allowed items are gathered where they are less than one in so many, else looked up among all
+ALL_ITEMS = np.empty(0, ITEM_DTYPE)  # what `keep_best` takes for "no filter"
 
 
 class ExactRetriever:
@@ -31,19 +36,32 @@ class ExactRetriever:
         return len(self.item_vectors)
 
     def top_k(
-        self, queries: np.ndarray, k: int, exclude: list[np.ndarray] | None = None
+        self,
+        queries: np.ndarray,
+        k: int,
+        exclude: list[np.ndarray] | None = None,
+        allowed: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """The ``k`` best items of each question, best first; of equal scores the smaller index comes first.
 
         ``queries`` float32 ``[Q, K, d]``, K interests a question; ``exclude[q]`` holds item indices that question q
-        must not get, in any order. Returns scores float32 ``[Q, k]`` and item indices int32 ``[Q, k]``; where fewer
-        than ``k`` items are left, ``-inf`` and 0 fill the end.
+        must not get, in any order; ``allowed`` (sorted, distinct item indices) is all that any of them may get. Returns scores
+        float32 ``[Q, k]`` and item indices int32 ``[Q, k]``; where fewer than ``k`` items are left, ``-inf`` and 0 fill the end.
 
         Raises:
             InternalError: a shape that does not fit, or a query that holds NaN or infinity.
         """
         queries = checked_queries(queries, self.item_vectors.shape[1], k, exclude)
+        if few(allowed, len(self)):
+            return top_k_among(allowed, exclude, lambda rows, left_out: self._search(queries, k, left_out, rows, ALL_ITEMS))
+        return self._search(queries, k, exclude, None, ALL_ITEMS if allowed is None else allowed)
+
+    def _search(
+        self, queries: np.ndarray, k: int, exclude: list[np.ndarray] | None, rows: np.ndarray | None, allowed: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Search the ``rows`` of the item vectors (None: all); indices count from 1 among them."""
         n_questions, n_interests, d = queries.shape
+        n_items = len(self) if rows is None else len(rows)
         flat = queries.reshape(n_questions * n_interests, d)
         excluded, excluded_offsets = flatten_excluded(exclude, n_questions)
         top_scores = np.full((n_questions, k), -np.inf, SCORE_DTYPE)
@@ -52,22 +70,44 @@ class ExactRetriever:
         # than the product itself. Many questions take items in blocks that stay in the cache.
         item_step = max(ITEM_BLOCK, SCORE_BLOCK // max(1, len(flat)))
         step = max(1, SCORE_BLOCK // (item_step * n_interests))
-        scores = np.empty(min(step, n_questions) * n_interests * min(item_step, len(self)), SCORE_DTYPE)
+        scores = np.empty(min(step, n_questions) * n_interests * min(item_step, n_items), SCORE_DTYPE)
         # Items outside, questions inside: a memory map is read once a call.
-        for first_item in range(0, len(self), item_step):
-            block = self.item_vectors[first_item : first_item + item_step]
+        for first_item in range(0, n_items, item_step):
+            span = slice(first_item, first_item + item_step)
+            block = self.item_vectors[span if rows is None else rows[span]]
             for first in range(0, n_questions, step):
                 last = min(first + step, n_questions)
-                rows = slice(first * n_interests, last * n_interests)
-                shape = (rows.stop - rows.start, len(block))
+                some = slice(first * n_interests, last * n_interests)
+                shape = (some.stop - some.start, len(block))
                 out = scores[: shape[0] * shape[1]].reshape(shape)
-                np.matmul(flat[rows], block.T, out=out)
+                np.matmul(flat[some], block.T, out=out)
                 keep_best(
                     out, n_interests, first_item + 1, top_scores[first:last], top_items[first:last],
-                    excluded, excluded_offsets[first : last + 1],
+                    excluded, excluded_offsets[first : last + 1], allowed,
                 )  # fmt: skip
         sort_best_first(top_scores, top_items)
         return top_scores, top_items
+
+
+def few(allowed: np.ndarray | None, n_items: int) -> TypeGuard[np.ndarray]:
+    """Whether ``allowed`` items are so few that to score them alone costs less than a look at all; none at all are few."""
+    return allowed is not None and len(allowed) * FEW <= n_items
+
+
+def top_k_among(
+    allowed: np.ndarray,
+    exclude: list[np.ndarray] | None,
+    search: Callable[[np.ndarray, list[np.ndarray] | None], tuple[np.ndarray, np.ndarray]],
+) -> tuple[np.ndarray, np.ndarray]:
+    """The answer of ``search`` over the rows of ``allowed`` items, in indices of the whole catalogue.
+
+    ``search`` is given these rows (from 0) and the excluded items by their place among them (from 1), as it is to answer.
+    """
+    places = None
+    if exclude is not None:
+        places = [np.flatnonzero(np.isin(allowed, items)).astype(ITEM_DTYPE) + 1 for items in exclude]
+    scores, items = search(allowed.astype(np.int64) - 1, places)
+    return scores, np.concatenate([[PADDING], allowed]).astype(ITEM_DTYPE)[items]
 
 
 def checked_vectors(item_vectors: np.ndarray) -> np.ndarray:
@@ -117,8 +157,9 @@ def flatten_excluded(exclude: list[np.ndarray] | None, n_questions: int) -> tupl
 
 
 @njit(nogil=True, cache=True)
-def keep_best(scores, n_interests, first_index, top_scores, top_items, excluded, excluded_offsets):
+def keep_best(scores, n_interests, first_index, top_scores, top_items, excluded, excluded_offsets, allowed):
     """Put the block's items that beat the worst kept one into the heaps ``top_*`` ``[Q, k]``; ``scores`` is scratch.
+    ``allowed``: sorted indices of all that may be kept; empty: everything may.
 
     A heap starts as k times (-inf, 0), so its root is the threshold from the first item on. Items come by rising
     index, so one that merely equals the threshold never replaces what is kept: the smaller index wins a tie.
@@ -142,7 +183,11 @@ def keep_best(scores, n_interests, first_index, top_scores, top_items, excluded,
             if not beats:
                 continue
             for j in range(start, stop):
-                if best[j] > threshold and not _contains(taboo, first_index + j):
+                if (
+                    best[j] > threshold
+                    and not _contains(taboo, first_index + j)
+                    and (len(allowed) == 0 or _contains(allowed, first_index + j))
+                ):
                     heap_scores[0], heap_items[0] = best[j], first_index + j
                     _sift_down(heap_scores, heap_items, len(heap_scores))
                     threshold = heap_scores[0]

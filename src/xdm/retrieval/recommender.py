@@ -32,7 +32,7 @@ class TowerRecommender:
     ) -> None:  # fmt: skip
         """``retriever`` holds the candidates, which are the first rows of ``items``, most clicked first.
         ``control`` puts other lists in the place of the unclicked ones, as it did in training."""
-        self._tower, self._retriever = tower, retriever
+        self._tower, self.retriever = tower, retriever
         self.items, self.rules, self.control = items, rules, control
         self._users = users
         self._features = FeatureTable.of(len(items), items.features)
@@ -63,8 +63,17 @@ class TowerRecommender:
         user = points.user[which]
         return self._tower(point_batch(found, which, points.time[which], user, self._profile[user]))
 
-    def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None) -> TopK:
-        """See `xdm.retrieval.types.Recommender`."""
+    def top_k(
+        self,
+        points: Points,
+        k: int,
+        exclude: list[np.ndarray] | None = None,
+        allowed: np.ndarray | None = None,
+        retriever: Retriever | None = None,
+    ) -> TopK:
+        """See `xdm.retrieval.types.Recommender`. ``allowed``: nothing but these items (sorted, distinct indices; None: all);
+        ``retriever`` searches in place of this one's own."""
+        retriever = self.retriever if retriever is None else retriever
         found = self.behaviours(points)
         source = np.where(found.session >= 0, MODEL, POPULAR).astype(np.uint8)
         items = np.full((len(points), k), PADDING, np.int32)
@@ -72,17 +81,19 @@ class TowerRecommender:
         known = np.flatnonzero(source == MODEL)
         if len(known):
             left_out = None if exclude is None else [exclude[q] for q in known]
-            scores[known], items[known] = self._retriever.top_k(
-                self.queries(found, known, points), k, left_out
-            )
+            scores[known], items[known] = retriever.top_k(self.queries(found, known, points), k, left_out, allowed)
         for q in np.flatnonzero(source == POPULAR):
-            popular = self._popular(k, None if exclude is None else exclude[q])
-            items[q, : len(popular)] = popular
-            scores[q, : len(popular)] = self._clicks[popular - 1]
+            popular, clicks = self.popular(k, None if exclude is None else exclude[q], allowed)
+            items[q, : len(popular)], scores[q, : len(popular)] = popular, clicks
         return TopK(items, scores, source)
 
-    def _popular(self, k: int, exclude: np.ndarray | None) -> np.ndarray:
-        if exclude is None or not len(exclude):
-            return np.arange(1, min(k, self.n_candidates) + 1)
-        first = np.arange(1, min(k + len(exclude), self.n_candidates) + 1)
-        return first[~np.isin(first, exclude)][:k]
+    def popular(
+        self, k: int, exclude: np.ndarray | None = None, allowed: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ``k`` candidates with the most training clicks: indices int32, most clicked first, and their clicks float32."""
+        left_out = np.empty(0, np.int32) if exclude is None else exclude
+        enough = k + len(left_out)
+        fitting = np.arange(1, min(enough, self.n_candidates) + 1) if allowed is None else allowed[allowed <= self.n_candidates]
+        first = fitting[:enough]
+        first = first[~np.isin(first, left_out)][:k].astype(np.int32)
+        return first, self._clicks[first - 1].astype(np.float32)

@@ -58,21 +58,26 @@ class TreeRetriever:
             raise InternalError("two items share a leaf of the tree")
         if tree.beam < 1:
             raise InternalError(f"beam must be at least 1, not {tree.beam}")
-        self._scorer = scorer
+        self.scorer = scorer
 
     def __len__(self) -> int:
         return len(self.item_vectors)
 
     def top_k(
-        self, queries: np.ndarray, k: int, exclude: list[np.ndarray] | None = None
+        self,
+        queries: np.ndarray,
+        k: int,
+        exclude: list[np.ndarray] | None = None,
+        allowed: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """As `ExactRetriever.top_k`: scores float32 ``[Q, k]`` and item indices int32 ``[Q, k]``, best first."""
+        """As `ExactRetriever.top_k`: scores float32 ``[Q, k]`` and item indices int32 ``[Q, k]``, best first. Of ``allowed`` items
+        every one is scored: a filter parts no tree, and a search that it thins out would find too few."""
         queries = checked_queries(queries, self.item_vectors.shape[1], k, exclude)
         top_scores = np.full((len(queries), k), -np.inf, SCORE_DTYPE)
         top_items = np.full((len(queries), k), PADDING, ITEM_DTYPE)
         for q, query in enumerate(queries):
             excluded = np.unique(exclude[q]) if exclude is not None else np.empty(0, ITEM_DTYPE)
-            items = self._candidates(query, max(self.tree.beam, k + len(excluded)))
+            items = allowed if allowed is not None else self._candidates(query, max(self.tree.beam, k + len(excluded)))
             items = items[~np.isin(items, excluded)]
             scores = self._scores(query, self.item_vectors, items - 1)
             best = np.lexsort((items, -scores))[:k]
@@ -95,9 +100,9 @@ class TreeRetriever:
 
     def _scores(self, query: np.ndarray, table: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The scores of ``query`` ``[K, d]`` and ``rows`` ``[C]`` of ``table``: float32 ``[C]``."""
-        if self._scorer is None:
+        if self.scorer is None:
             return _inner_products(query, table, rows)
-        scores = self._scorer(query[None], table[rows])[0]
+        scores = self.scorer(query[None], table[rows])[0]
         if np.isnan(scores).any():
             raise InternalError("the score of a query and a node or item of the tree is NaN")
         return scores

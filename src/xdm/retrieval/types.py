@@ -62,15 +62,25 @@ class TopK:
 class Retriever(Protocol):
     """From queries to items: one way to search for offline evaluation and live service alike (design, contract 5)."""
 
+    @property
+    def item_vectors(self) -> np.ndarray:
+        """float32 ``[N, d']``: row i belongs to index i + 1."""
+        ...
+
     def __len__(self) -> int:
         """The number of candidates, which are the indices from 1 on."""
         ...
 
     def top_k(
-        self, queries: np.ndarray, k: int, exclude: list[np.ndarray] | None = None
+        self,
+        queries: np.ndarray,
+        k: int,
+        exclude: list[np.ndarray] | None = None,
+        allowed: np.ndarray | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The ``k`` best of ``queries`` float32 ``[Q, K, d]``, never one of ``exclude[q]``: scores float32 ``[Q, k]`` and item
-        indices int32 ``[Q, k]``, best first; where fewer are found, ``-inf`` and 0 fill the end."""
+        """The ``k`` best of ``queries`` float32 ``[Q, K, d]``, never one of ``exclude[q]``, and nothing but ``allowed`` items (sorted,
+        distinct indices, the same for all questions; None: all): scores float32 ``[Q, k]`` and item indices int32 ``[Q, k]``,
+        best first; where fewer are left, ``-inf`` and 0 fill the end."""
         ...
 
 
