@@ -152,12 +152,12 @@ def test_the_question_it_prints_is_answered(demo, tmp_path):
     from xdm.serving.app import create_app
     from xdm.serving.history import History
     from xdm.serving.service import Service, model_info
-    from xdm.serving.state import EventState
+    from xdm.serving.state import SqliteState
 
     words = shlex.split(next(line for line in demo.printed.splitlines() if line.startswith("curl ")))
     recommender = load_recommender(demo.out / "xdm")
     service = Service(
-        recommender, state=EventState(tmp_path / "state.sqlite"), model=model_info(recommender.manifest),
+        recommender, state=SqliteState(tmp_path / "state.sqlite"), model=model_info(recommender.manifest),
         history=History(Store(demo.out / "store"), recommender.catalogue),
     )  # fmt: skip
     header, body = words[words.index("-H") + 1], words[words.index("-d") + 1]

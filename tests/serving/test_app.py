@@ -14,7 +14,7 @@ from tests.serving.fakes import ITEMS, MANIFEST, USERS, FakeRecommender, expecte
 from xdm.serving.app import create_app
 from xdm.serving.body import MAX_BODY_BYTES
 from xdm.serving.service import Service, model_info
-from xdm.serving.state import EventState
+from xdm.serving.state import SqliteState
 
 NOW = 1_700_000_000
 MODEL = model_info(MANIFEST).model_dump()
@@ -23,12 +23,12 @@ MODEL = model_info(MANIFEST).model_dump()
 @pytest.fixture(scope="module")
 def shared_client(tmp_path_factory):
     """One client for the many requests that are to be refused."""
-    return client_over(EventState(tmp_path_factory.mktemp("app") / "s.sqlite", durability="normal"))
+    return client_over(SqliteState(tmp_path_factory.mktemp("app") / "s.sqlite", durability="normal"))
 
 
 @pytest.fixture
 def client(tmp_path):
-    return client_over(EventState(tmp_path / "s.sqlite"))
+    return client_over(SqliteState(tmp_path / "s.sqlite"))
 
 
 def client_over(state, recommender=None) -> TestClient:
@@ -267,7 +267,7 @@ class Broken(FakeRecommender):
 
 
 def test_a_fault_is_500_without_its_inside_and_logged(tmp_path, caplog):
-    client = client_over(EventState(tmp_path / "s.sqlite"), Broken())
+    client = client_over(SqliteState(tmp_path / "s.sqlite"), Broken())
     with caplog.at_level(logging.ERROR, logger="xdm.serving"):
         response = client.post("/v1/recommend", json={"user_id": "u1"})
     assert_problem(response, 500)
@@ -276,7 +276,7 @@ def test_a_fault_is_500_without_its_inside_and_logged(tmp_path, caplog):
 
 
 def test_a_state_that_cannot_be_read_is_503(tmp_path, caplog):
-    state = EventState(tmp_path / "s.sqlite")
+    state = SqliteState(tmp_path / "s.sqlite")
     state._writer.execute("DROP TABLE events")
     client = client_over(state)
     assert_problem(client.post("/v1/recommend", json={"user_id": "u1"}), 503)

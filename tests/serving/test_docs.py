@@ -13,13 +13,13 @@ from xdm.cli.serve import serve
 from xdm.serving.app import create_app
 from xdm.serving.messages import MAX_EVENTS, MAX_EXCLUDE, MAX_ID_CHARACTERS, MAX_K, RecommendAnswer, RecommendRequest
 from xdm.serving.service import Service, model_info
-from xdm.serving.state import NEWEST_EVENTS, EventState
+from xdm.serving.state import NEWEST_EVENTS, SqliteState
 
 DOCS = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def test_every_request_shown_is_answered(tmp_path):
-    service = Service(FakeRecommender(), state=EventState(tmp_path / "s.sqlite"), model=model_info(MANIFEST))
+    service = Service(FakeRecommender(), state=SqliteState(tmp_path / "s.sqlite"), model=model_info(MANIFEST))
     client = TestClient(create_app(service))
     requests = re.findall(r"curl http://127\.0\.0\.1:8000(\S+) .*? -d '(.*?)'", DOCS, re.DOTALL)
     assert [path for path, _ in requests] == ["/v1/recommend", "/v1/recommend", "/v1/events"]

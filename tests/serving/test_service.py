@@ -13,7 +13,7 @@ from xdm.schema import NO_SESSION, InternalError
 from xdm.serving.history import History
 from xdm.serving.messages import InlineEvent
 from xdm.serving.service import Service, model_info, session_codes
-from xdm.serving.state import NEWEST_EVENTS, EventState, LiveEvent
+from xdm.serving.state import NEWEST_EVENTS, SqliteState, LiveEvent
 
 UNKNOWN = "not in the catalogue"
 STORE_ITEMS = [*ITEMS[::-1], UNKNOWN]  # other indices than the catalogue's
@@ -41,7 +41,7 @@ def test_a_question_gets_all_known_events_before_its_time_in_order(
 ):
     folder = tmp_path_factory.mktemp("service")
     recommender = FakeRecommender()
-    state = EventState(folder / "s.sqlite", durability="normal")
+    state = SqliteState(folder / "s.sqlite", durability="normal")
     state.append([LiveEvent(None, user, item, time, clicked) for user, item, time, clicked, _ in live])
     history = History(Store(write_store(folder / "store", stored, STORE_ITEMS)), recommender.catalogue)
     service = service_over(recommender, state=state, history=history)
@@ -78,7 +78,7 @@ def test_without_a_time_the_current_second_counts():
 def test_sessions_keep_apart_what_their_ids_keep_apart(tmp_path):
     recommender = FakeRecommender()
     stored = [("u1", "i1", 1, True, 4), ("u1", "i2", 2, True, 4), ("u1", "i3", 3, True, -1)]
-    state = EventState(tmp_path / "s.sqlite")
+    state = SqliteState(tmp_path / "s.sqlite")
     state.append([LiveEvent(None, "u1", "i4", 4, True, "4"), LiveEvent(None, "u1", "i5", 5, True)])
     history = History(Store(write_store(tmp_path / "store", stored, ITEMS)), recommender.catalogue)
     inline = [
