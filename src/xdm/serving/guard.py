@@ -62,6 +62,8 @@ class Guard:
         if scope["type"] == "lifespan":
             await self.app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            raise RuntimeError(f"only HTTP is served, not {scope['type']}")
         refusal = self._refusal(scope)
         await (refusal or self.app)(scope, receive, send)
 
