@@ -8,7 +8,9 @@ has PROMETHEUS_MULTIPROC_DIR when this module is imported), and any of them answ
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest, process_collector
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -19,6 +21,8 @@ from xdm import __version__
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)  # seconds
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+GaugeMode = Literal["livesum", "livemax"]
 
 
 class Telemetry:
@@ -31,21 +35,24 @@ class Telemetry:
         if not self._multiprocess:  # it looks at its own process alone
             process_collector.ProcessCollector(registry=registry)
 
+        # sample name -> its labels: what may be asked of Prometheus
+        self.samples: dict[str, tuple[str, ...]] = {}
+
         def counter(name: str, meaning: str, *labels: str) -> Counter:
+            self.samples[f"{name}_total"] = labels
             return Counter(name, meaning, labels, registry=registry)
 
-        def gauge(name: str, meaning: str, *labels: str) -> Gauge:
-            return Gauge(name, meaning, labels, registry=registry, multiprocess_mode="livesum")
+        def gauge(name: str, meaning: str, *labels: str, of_workers: GaugeMode = "livesum") -> Gauge:
+            self.samples[name] = labels
+            return Gauge(name, meaning, labels, registry=registry, multiprocess_mode=of_workers)
+
+        def histogram(name: str, meaning: str, *labels: str, buckets: Sequence[float] = BUCKETS) -> Histogram:
+            self.samples |= {f"{name}_bucket": (*labels, "le"), f"{name}_sum": labels, f"{name}_count": labels}
+            return Histogram(name, meaning, labels, registry=registry, buckets=buckets)
 
         # --- HTTP: counted by the middleware
         self._requests = counter("xdm_http_requests", "Requests answered.", "route", "method", "status")
-        self._seconds = Histogram(
-            "xdm_http_request_seconds",
-            "From a request's head to its last byte.",
-            ["route"],
-            buckets=BUCKETS,
-            registry=registry,
-        )
+        self._seconds = histogram("xdm_http_request_seconds", "From a request's head to its last byte.", "route")
         self._running = gauge("xdm_http_requests_running", "Requests that are being answered.")
         self._of_key = counter("xdm_key_requests", "Requests by the name of their key.", "key")
         self._refused = counter("xdm_refused", "Requests refused at the door.", "reason")
@@ -53,24 +60,15 @@ class Telemetry:
         self._answers = counter(
             "xdm_answers", "Answers by source; fallback says why it was not the model.", "source", "fallback"
         )
-        self._answer_seconds = Histogram(
-            "xdm_answer_seconds",
-            "From a question's arrival in the queue to its answer.",
-            buckets=BUCKETS,
-            registry=registry,
-        )
-        self._batch = Histogram(
-            "xdm_batch_questions", "Questions answered together.", buckets=BATCH_BUCKETS, registry=registry
-        )
+        self._answer_seconds = histogram("xdm_answer_seconds", "From a question's arrival in the queue to its answer.")
+        self._batch = histogram("xdm_batch_questions", "Questions answered together.", buckets=BATCH_BUCKETS)
         self._queue = gauge("xdm_queue_depth", "Questions that wait.")
         self._events = counter("xdm_events", "Events by what became of them: accepted or duplicate.", "outcome")
         self._faults = counter("xdm_faults", "Faults by kind: state, model, index, catalogue, background, ….", "kind")
         # --- what is served
         self._swaps = counter("xdm_model_swaps", "Attempts to load or activate a model, by outcome.", "outcome")
         self._model = gauge("xdm_model_workers", "Workers that serve with the model.", "name", "fingerprint")
-        self._items = Gauge(
-            "xdm_catalogue_items", "Items that can be recommended.", registry=registry, multiprocess_mode="livemax"
-        )
+        self._items = gauge("xdm_catalogue_items", "Items that can be recommended.", of_workers="livemax")
         self._version = gauge("xdm_workers", "Workers that run, by version.", "version")
         self._version.labels(__version__).set(1)
         self._served: tuple[str, str] | None = None
@@ -139,7 +137,3 @@ class Telemetry:
         everybody = CollectorRegistry()
         MultiProcessCollector(everybody)
         return generate_latest(everybody), CONTENT_TYPE_LATEST
-
-    def names(self) -> dict[str, str]:
-        """Every sample's family and its type, as in ``{"xdm_queue_depth": "gauge"}``; a counter's without ``_total``."""
-        return {family.name: family.type for family in self._registry.collect()}
