@@ -147,22 +147,17 @@ def test_every_command_it_prints_is_one(demo):
 def test_the_question_it_prints_is_answered(demo, tmp_path):
     from fastapi.testclient import TestClient
 
-    from xdm.bundle.reading import load_recommender
-    from xdm.log.store import Store
     from xdm.serving.app import create_app
-    from xdm.serving.history import History
-    from xdm.serving.service import Service, model_info
-    from xdm.serving.state import SqliteState
+    from xdm.serving.opening import open_service
+    from xdm.serving.settings import ServeSettings
+    from xdm.serving.telemetry import Telemetry
 
     words = shlex.split(next(line for line in demo.printed.splitlines() if line.startswith("curl ")))
-    recommender = load_recommender(demo.out / "xdm")
-    service = Service(
-        recommender, state=SqliteState(tmp_path / "state.sqlite"), model=model_info(recommender.manifest),
-        history=History(Store(demo.out / "store"), recommender.catalogue),
-    )  # fmt: skip
+    settings = ServeSettings(bundle=demo.out / "xdm", history=demo.out / "store", state=str(tmp_path / "state.sqlite"))
     header, body = words[words.index("-H") + 1], words[words.index("-d") + 1]
-    client = TestClient(create_app(service), headers=dict([header.split(": ")]))
-    answer = client.post("/v1/recommend", content=body)
+    app = create_app(open_service(settings, Telemetry()), settings)
+    with TestClient(app, headers=dict([header.split(": ")])) as client:
+        answer = client.post("/v1/recommend", content=body)
     assert answer.status_code == 200, answer.text
     rows = pq.read_table(demo.out / "results" / "xdm" / "recommendations.parquet").to_pylist()
     best = sorted((row["rank"], row["item_id"]) for row in rows if row["user_id"] == demo.marker()["user_id"])[:5]

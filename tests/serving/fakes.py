@@ -11,8 +11,16 @@ from zlib import crc32
 import numpy as np
 import pyarrow as pa
 
+from xdm.behaviours.rules import BehaviourRules
 from xdm.log.store import FORMAT, FORMAT_VERSION, write_entities
 from xdm.retrieval.types import MODEL, POPULAR, Points, TopK
+from xdm.schema import BundleError, UsageError
+from xdm.serving.history import History
+from xdm.serving.opening import Opened
+from xdm.serving.questions import Served
+from xdm.serving.service import Service, model_info
+from xdm.serving.shelf import Shelf
+from xdm.serving.telemetry import Telemetry
 from xdm.vocabulary import Vocabulary
 
 ITEMS = [f"i{number}" for number in range(1, 13)]
@@ -27,9 +35,11 @@ class FakeRecommender:
         self.catalogue = Vocabulary(pa.array(items))
         self.users = Vocabulary(pa.array(users))
         self.manifest: dict[str, Any] = MANIFEST
+        self.path = Path("fake")
+        self.rules = BehaviourRules()
         self.asked: list[Points] = []
 
-    def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None) -> TopK:
+    def top_k(self, points: Points, k: int, exclude: list[np.ndarray] | None = None, allowed: np.ndarray | None = None) -> TopK:
         self.asked.append(points)
         n = len(self.catalogue)
         items, scores = np.zeros((len(points), k), np.int32), np.full((len(points), k), -np.inf, np.float32)
@@ -40,10 +50,72 @@ class FakeRecommender:
             score = -0.01 * np.arange(n + 1)
             np.add.at(score, events.item[before], np.where(events.clicked[before], 10.0, -1.0))
             score[[0, *(exclude[q] if exclude else [])]] = -np.inf
+            if allowed is not None:
+                score[~np.isin(np.arange(n + 1), allowed)] = -np.inf
             best = [index for index in np.argsort(-score, kind="stable")[:k] if score[index] > -np.inf]
             items[q, : len(best)], scores[q, : len(best)] = best, score[best]
             source[q] = MODEL if before.any() else POPULAR
         return TopK(items, scores, source)
+
+
+class FakeCatalogue:
+    """What `LiveCatalogue` is to those who answer, over a recommender that has no vectors. Every feature has every value."""
+
+    width = 2
+
+    def __init__(self, recommender: FakeRecommender, fingerprint: str = "") -> None:
+        self.recommender, self.users, self.catalogue = recommender, recommender.users, recommender.catalogue
+        self.index = recommender.catalogue.index
+        self.external_list = recommender.catalogue.external_list
+        self.n_known = self.n_candidates = len(recommender.catalogue)
+
+    def known(self, index: int) -> bool:
+        return index > 0
+
+    has_vector = known
+
+    def changed(self, changes: Sequence[Any]) -> tuple[FakeCatalogue, dict[str, str]]:
+        return self, {str(change.item_id): "it is a fake" for change in changes}
+
+    def unchanged(self) -> FakeCatalogue:
+        return self
+
+    def allowed(self, *, items: Sequence[Any] | None, features: Any) -> np.ndarray:
+        if features:
+            raise UsageError("where: the catalogue has no features")
+        return np.unique([self.index(item) for item in items or [] if self.index(item)]).astype(np.int32)
+
+    def top_k(self, points: Points, k: int, exclude: Any = None, allowed: Any = None, *, exact: bool = False) -> TopK:
+        return self.recommender.top_k(points, k, exclude, allowed)
+
+    def popular(self, k: int, exclude: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        fitting = np.arange(1, self.n_known + 1) if allowed is None else allowed
+        items = fitting[~np.isin(fitting, exclude)][:k].astype(np.int32)
+        return np.zeros(len(items), np.float32), items
+
+    def similar(self, index: int, k: int, exclude: np.ndarray, allowed: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        return self.popular(k, exclude, allowed)
+
+
+def served_by(recommender: FakeRecommender, history: History | None = None) -> Served:
+    """What a service answers with, over a fake."""
+    return Served("fake", model_info(recommender.manifest), FakeCatalogue(recommender), history)  # type: ignore[arg-type]
+
+
+def service_over(recommender: FakeRecommender, *, history: History | None = None, **parts: Any) -> Service:
+    return Service(served_by(recommender, history), **parts)
+
+
+def opened_over(served: Served, folder: Path, **parts: Any) -> Opened:
+    """A service with a shelf over ``folder``, from which nothing can be opened."""
+    telemetry = Telemetry()
+    service = Service(served, counts=telemetry, **parts)
+
+    def no_bundle(path: Path) -> Served:
+        raise BundleError(f"{path} is a fake")
+
+    shelf = Shelf(folder, no_bundle, service, service.served.model.fingerprint, telemetry)
+    return Opened(service, shelf, telemetry)
 
 
 def expected_ranking(events: Sequence[tuple[Any, bool]], items: Sequence[Any] = ITEMS) -> list[Any]:

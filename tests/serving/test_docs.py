@@ -8,23 +8,25 @@ from pathlib import Path
 
 from fastapi.testclient import TestClient
 
-from tests.serving.fakes import MANIFEST, FakeRecommender
+from tests.serving.fakes import FakeRecommender, opened_over, served_by
 from xdm.cli.serve import serve
 from xdm.serving.app import create_app
-from xdm.serving.messages import MAX_EVENTS, MAX_EXCLUDE, MAX_ID_CHARACTERS, MAX_K, RecommendAnswer, RecommendRequest
-from xdm.serving.service import Service, model_info
+from xdm.serving.messages.common import MAX_ID_CHARACTERS
+from xdm.serving.messages.events import MAX_EVENTS
+from xdm.serving.messages.recommend import MAX_EXCLUDE, MAX_K, RecommendAnswer, RecommendRequest
+from xdm.serving.settings import ServeSettings
 from xdm.serving.state import NEWEST_EVENTS, SqliteState
 
 DOCS = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
 def test_every_request_shown_is_answered(tmp_path):
-    service = Service(FakeRecommender(), state=SqliteState(tmp_path / "s.sqlite"), model=model_info(MANIFEST))
-    client = TestClient(create_app(service))
+    opened = opened_over(served_by(FakeRecommender()), tmp_path, state=SqliteState(tmp_path / "s.sqlite"))
     requests = re.findall(r"curl http://127\.0\.0\.1:8000(\S+) .*? -d '(.*?)'", DOCS, re.DOTALL)
     assert [path for path, _ in requests] == ["/v1/recommend", "/v1/recommend", "/v1/events"]
-    for path, body in requests:
-        assert client.post(path, json=json.loads(body)).status_code == 200
+    with TestClient(create_app(opened, ServeSettings())) as client:
+        for path, body in requests:
+            assert client.post(path, json=json.loads(body)).status_code == 200
 
 
 def test_the_answer_shown_has_the_fields_of_an_answer():

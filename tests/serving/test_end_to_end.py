@@ -93,7 +93,7 @@ def test_events_change_the_answers_and_outlive_kill_9(bundle, store, tmp_path):
         process.send_signal(signal.SIGKILL)
         process.wait(timeout=10)
     with served(*serve) as (process, client):
-        assert client.get("/health").json()["events_stored"] == 6
+        assert client.get("/health/ready").json()["events_held"] == 6
         assert ask(client, user_id="new") == full
         assert client.post("/v1/events", json={"events": events}).json() == {
             "accepted": 0,
@@ -130,19 +130,21 @@ def test_the_service_and_the_command_line_say_what_the_bundle_says(bundle, store
 NO_TORCH = """
 import sys
 from fastapi.testclient import TestClient
-from xdm.bundle.reading import load_recommender
 from xdm.serving.app import create_app
-from xdm.serving.service import Service, model_info
-recommender = load_recommender(sys.argv[1])
-client = TestClient(create_app(Service(recommender, model=model_info(recommender.manifest))))
+from xdm.serving.opening import open_service
+from xdm.serving.settings import ServeSettings
+from xdm.serving.telemetry import Telemetry
+settings = ServeSettings(bundle=sys.argv[1], state=sys.argv[2])
 event = {"item_id": "item 1", "timestamp": 5, "clicked": True}
-answer = client.post("/v1/recommend", json={"user_id": "u1", "events": [event]})
+with TestClient(create_app(open_service(settings, Telemetry()), settings)) as client:
+    answer = client.post("/v1/recommend", json={"user_id": "u1", "events": [event]})
 print(answer.status_code, answer.json()["source"], "torch" in sys.modules)
 """
 
 
-def test_an_answer_takes_no_torch(bundle):
-    ran = subprocess.run([sys.executable, "-c", NO_TORCH, str(bundle)], capture_output=True, text=True, check=True)
+def test_an_answer_takes_no_torch(bundle, tmp_path):
+    command = [sys.executable, "-c", NO_TORCH, str(bundle), str(tmp_path / "s.sqlite")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
     assert ran.stdout.split() == ["200", "model", "False"]
 
 

@@ -10,7 +10,8 @@ from click.testing import CliRunner
 
 import xdm.bundle.reading
 import xdm.serving.bulk
-from tests.serving.fakes import ITEMS, FakeRecommender, expected_ranking, write_store
+import xdm.serving.service
+from tests.serving.fakes import ITEMS, FakeCatalogue, FakeRecommender, expected_ranking, write_store
 from xdm.cli.recommend import recommend
 from xdm.schema import UsageError
 
@@ -32,6 +33,7 @@ def run(monkeypatch):
     """Run the command on a fake bundle; what it wrote on standard output."""
     fake = FakeRecommender()
     monkeypatch.setattr(xdm.bundle.reading, "load_recommender", lambda path: fake)
+    monkeypatch.setattr(xdm.serving.service, "LiveCatalogue", FakeCatalogue)
 
     def call(*arguments) -> str:
         result = CliRunner().invoke(recommend, ["bundle", *map(str, arguments)], catch_exceptions=False)

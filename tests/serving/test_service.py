@@ -7,13 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.serving.fakes import ITEMS, MANIFEST, FakeRecommender, expected_ranking, write_store
+from tests.serving.fakes import ITEMS, MANIFEST, FakeRecommender, expected_ranking, service_over, write_store
 from xdm.log.store import Store
 from xdm.schema import NO_SESSION, InternalError
 from xdm.serving.history import History
-from xdm.serving.messages import InlineEvent
-from xdm.serving.service import Service, model_info, session_codes
-from xdm.serving.state import NEWEST_EVENTS, SqliteState, LiveEvent
+from xdm.serving.messages.recommend import InlineEvent
+from xdm.serving.questions import session_codes
+from xdm.serving.service import model_info
+from xdm.serving.state import NEWEST_EVENTS, LiveEvent, SqliteState
 
 UNKNOWN = "not in the catalogue"
 STORE_ITEMS = [*ITEMS[::-1], UNKNOWN]  # other indices than the catalogue's
@@ -27,10 +28,6 @@ rows = st.lists(
     ),
     max_size=12,
 )
-
-
-def service_over(recommender, **parts) -> Service:
-    return Service(recommender, model=model_info(MANIFEST), **parts)
 
 
 @settings(max_examples=80, deadline=None)
@@ -116,15 +113,17 @@ def test_a_read_is_bounded_by_the_newest_events(tmp_path):
     assert recommender.asked[-1].events.time[0] == 5
 
 
-def test_a_score_that_is_no_number_is_a_fault_not_an_answer():
+def test_a_score_that_is_no_number_is_no_answer_but_popular_items_are(caplog):
     class Broken(FakeRecommender):
-        def top_k(self, points, k, exclude=None):
+        def top_k(self, points, k, exclude=None, allowed=None):
             top = super().top_k(points, k, exclude)
             top.scores[0, 0] = np.nan
             return top
 
-    with pytest.raises(InternalError, match="fake gave a score that is no number"):
-        service_over(Broken()).recommend("u1", at=1)
+    answer = service_over(Broken()).recommend("u1", at=1, k=2, exclude=["i1"])
+    assert (answer.source, answer.fallback) == ("popular", "model")
+    assert [item.item_id for item in answer.items] == ["i2", "i3"]
+    assert "fake gave a score that is no number" in caplog.text
 
 
 def test_a_fingerprint_changes_with_any_file_of_the_bundle():

@@ -74,8 +74,8 @@ class OnnxScorer:
         return self._session.run(None, dict(zip(SCORER_INPUTS, (queries, vectors), strict=True)))[0]
 
 
-def read_index(path: Path, manifest: dict[str, Any], threads: int) -> Retriever:
-    """The retriever of the bundle at ``path``, as its manifest names it.
+def read_index(path: Path, manifest: dict[str, Any], threads: int, *, exact: bool = False) -> Retriever:
+    """The retriever of the bundle at ``path``, as its manifest names it; ``exact`` goes round an approximate index.
 
     Raises:
         BundleError: a kind of index that this version does not know.
@@ -99,13 +99,13 @@ class BundleRecommender(TowerRecommender):
     """A bundle, ready to recommend. ``manifest`` is its manifest."""
 
     def __init__(
-        self, path: Path, manifest: dict[str, Any], *, threads: int, control: Control | None = None
+        self, path: Path, manifest: dict[str, Any], *, threads: int, exact: bool = False, control: Control | None = None
     ) -> None:
         self.path, self.manifest = path, manifest
         items = EntityTable.read(path / ITEMS, ITEM_ID)
         super().__init__(
             OnnxTower(path / TOWER, threads),
-            read_index(path, manifest, threads),
+            read_index(path, manifest, threads, exact=exact),
             items,
             EntityTable.read(path / USERS, USER_ID),
             BehaviourRules(**manifest["behaviours"]),
@@ -114,10 +114,11 @@ class BundleRecommender(TowerRecommender):
 
 
 def load_recommender(
-    path: Path | str, *, verify: bool = True, threads: int = 0, control: Control | None = None
+    path: Path | str, *, verify: bool = True, threads: int = 0, exact: bool = False, control: Control | None = None
 ) -> BundleRecommender:
     """Open the bundle at ``path``; ``verify`` compares every file with the manifest's hash; ``threads`` 0 means all cores;
-    ``control`` is for bundles whose control needs the log beside it.
+    ``exact`` scores every item even where the bundle has an approximate index; ``control`` is for bundles whose control needs
+    the log beside it.
 
     Raises:
         BundleError: no bundle, a newer format, or files that are not the ones that were written.
@@ -126,7 +127,7 @@ def load_recommender(
     manifest = read_manifest(path)
     if verify:
         _verify(path, manifest)
-    return BundleRecommender(path, manifest, threads=threads, control=control)
+    return BundleRecommender(path, manifest, threads=threads, exact=exact, control=control)
 
 
 def read_manifest(path: Path | str) -> dict[str, Any]:

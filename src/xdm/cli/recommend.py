@@ -12,7 +12,7 @@ import click
 from xdm.schema import PADDING, UsageError
 
 if TYPE_CHECKING:
-    from xdm.serving.messages import InlineEvent, RecommendAnswer
+    from xdm.serving.messages.recommend import InlineEvent, RecommendAnswer
     from xdm.serving.service import Service
 
 
@@ -99,7 +99,7 @@ def _open(
     from xdm.log.store import Store
     from xdm.serving.history import History
     from xdm.serving.inline import read_inline_events
-    from xdm.serving.service import Service, model_info
+    from xdm.serving.service import Service
 
     inline = read_inline_events(events_file) if events_file else []
     opened = Store(store) if store else None
@@ -107,12 +107,13 @@ def _open(
     history = History(opened, recommender.catalogue) if opened else None
     last_seconds = [event.timestamp + 1 for event in inline] + ([history.next_second] if history else [])
     at = at if at is not None else max(last_seconds, default=int(time.time()) + 1)
-    return Service(recommender, history=history, model=model_info(recommender.manifest)), inline, at
+    return Service.of(recommender, history), inline, at
 
 
 def _as_logged(service: Service, user: str | None) -> str | int | None:
     """The user's id in the type that the log gave it, where it is known: the command line knows only text."""
-    vocabularies = [service.recommender.users] + ([service.history.store.users.vocabulary] if service.history else [])
+    history = service.served.history
+    vocabularies = [service.served.catalogue.users] + ([history.store.users.vocabulary] if history else [])
     for vocabulary in vocabularies:
         index = vocabulary.index(user)
         if index != PADDING:

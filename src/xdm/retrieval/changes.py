@@ -33,7 +33,7 @@ class NewVectors:
         self._recommender, self._fingerprint, self._index = recommender, fingerprint, index
         self._vectors = recommender.retriever.item_vectors
         scoring = recommender.manifest.get("scoring") or {}
-        self.width = int(recommender.manifest.get("width", self._vectors.shape[1]))
+        self.width = int(recommender.manifest.get("width") or self._vectors.shape[1])
         # Bundles of before the manifest said so: without a further coordinate a score is a plain inner product of vectors.
         self._kind = scoring.get("kind", "inner_product" if self._vectors.shape[1] == self.width else None)
         self._bias = bool(scoring.get("bias", False))

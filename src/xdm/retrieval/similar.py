@@ -29,7 +29,8 @@ class Similar:
         self, vector: np.ndarray, k: int, exclude: np.ndarray, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """The ``k`` items of the largest cosine with ``vector`` ``[d']``: float32 ``[k]`` and int32 ``[k]``, best first, of
-        equal ones the smaller index first; ``-inf`` and 0 past the end. Never one of ``exclude``, nothing but ``allowed`` (sorted indices)."""
+        equal ones the smaller index first; ``-inf`` and 0 past the end. Never one of ``exclude``, nothing but ``allowed``
+        (sorted indices)."""
         query = np.zeros(self._vectors.shape[1], np.float32)
         plain = vector[: self._width]
         query[: self._width] = plain / max(float(np.linalg.norm(plain)), 1e-12)

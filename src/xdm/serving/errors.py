@@ -15,3 +15,11 @@ class StateError(UsageError):
 
 class StateUnavailableError(InternalError):
     """The state could not be read or written just now (a full disk, a locked file): the same request may work later."""
+
+
+class UnknownItemError(UsageError):
+    """An item that a question is about, and that has no vector."""
+
+
+class UnknownBundleError(UsageError):
+    """A bundle that is not in the models folder, or none to go back to."""

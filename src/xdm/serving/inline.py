@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from xdm.schema import UsageError, describe_path
-from xdm.serving.messages import InlineEvent
+from xdm.serving.messages.recommend import InlineEvent
 
 
 def read_inline_events(path: Path) -> list[InlineEvent]:

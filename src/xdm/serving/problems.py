@@ -14,12 +14,17 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from xdm.schema import XdmError
-from xdm.serving.errors import ConflictError, StateUnavailableError
-from xdm.serving.messages import Problem, ProblemError
+from xdm.schema import BundleError, XdmError
+from xdm.serving.errors import ConflictError, StateUnavailableError, UnknownBundleError, UnknownItemError
+from xdm.serving.messages.common import Problem, ProblemError
 
 MEDIA_TYPE = "application/problem+json"
 MAX_ERRORS = 20  # of a thousand bad events the first few are enough to mend them all
+
+# Errors of ours that a client can mend, the most special first.
+STATUSES: dict[type[XdmError], int] = {
+    ConflictError: 409, UnknownItemError: 404, UnknownBundleError: 404, BundleError: 422,
+}  # fmt: skip
 
 logger = logging.getLogger("xdm.serving")
 
@@ -73,19 +78,26 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _ours(request: Request, error: Exception) -> Response:
     assert isinstance(error, XdmError)
-    if isinstance(error, ConflictError):
-        return problem(409, str(error))
+    for kind, status in STATUSES.items():
+        if isinstance(error, kind):
+            return problem(status, str(error))
     if error.exit_code == 2:
         return problem(400, str(error))
-    logger.error("%s %s: %s", request.method, request.url.path, error)
+    logger.error("%s %s: %s", request.method, route_of(request), error)
     if isinstance(error, StateUnavailableError):
-        return problem(503, "the live events cannot be reached just now; send the same request again later")
+        detail = "the live events cannot be reached just now; send the same request again later"
+        return problem(503, detail, headers={"Retry-After": "1"})
     return _server_error()
 
 
 async def _fault(request: Request, error: Exception) -> Response:
-    logger.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    logger.error("%s %s failed", request.method, route_of(request), exc_info=error)
     return _server_error()
+
+
+def route_of(request: Request) -> str:
+    """The route's template: a path may hold the id of a user, which is for no log."""
+    return str(getattr(request.scope.get("route"), "path", "an unknown path"))
 
 
 def _server_error() -> Response:

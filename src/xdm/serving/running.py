@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import uvicorn
 
-from xdm.schema import BundleError, UsageError
+from xdm.schema import UsageError
 from xdm.serving.keys import KeyRing
 from xdm.serving.logs import configure_logging
 from xdm.serving.protocol import BoundedConfig
@@ -60,14 +60,10 @@ def check_bundle(settings: ServeSettings) -> dict[str, Any]:
         BundleError: it is no bundle, or a control, which does not read its users' own skips.
     """
     from xdm.bundle.reading import read_manifest
+    from xdm.serving.opening import refuse_control
 
     manifest = read_manifest(settings.bundle_path)
-    source = manifest.get("unclicked_source", "own")
-    if source != "own":
-        raise BundleError(
-            f"the bundle was trained with data.unclicked_source={source}, a control for comparisons and not for people; "
-            "train it with data.unclicked_source=own"
-        )
+    refuse_control(manifest.get("unclicked_source", "own"))
     return manifest
 
 
@@ -166,28 +162,12 @@ def build_app(settings: ServeSettings) -> ASGIApp:
     from xdm.serving.app import create_app
     from xdm.serving.guard import Guard
     from xdm.serving.observe import Observe
+    from xdm.serving.opening import open_service
     from xdm.serving.stopping import Stopping
     from xdm.serving.telemetry import Telemetry
 
     telemetry = Telemetry()
-    app = create_app(_open_service(settings))
+    app = create_app(open_service(settings, telemetry), settings)
     keys = KeyRing(settings.keys) if settings.keys else None
     guard = Guard(app, telemetry, keys=keys, rate_limit=settings.rate_limit, workers=settings.workers)
     return Observe(Stopping(guard, settings.stop_delay_seconds), telemetry)
-
-
-def _open_service(settings: ServeSettings) -> Any:
-    from pathlib import Path
-
-    from xdm.bundle.reading import load_recommender
-    from xdm.log.store import Store
-    from xdm.serving.history import History
-    from xdm.serving.service import Service, model_info
-    from xdm.serving.state import EventState
-
-    recommender = load_recommender(settings.bundle_path)
-    past = History(Store(settings.history), recommender.catalogue) if settings.history else None
-    state = EventState(Path(settings.state), durability=settings.durability)
-    service = Service(recommender, state=state, history=past, model=model_info(recommender.manifest))
-    service.warm_up()
-    return service

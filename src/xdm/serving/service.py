@@ -1,4 +1,4 @@
-"""From external ids and a time to a ranked list and back: what HTTP and the command line share."""
+"""What the service knows how to do, over external ids: what HTTP, the engine and the command line share."""
 
 from __future__ import annotations
 
@@ -6,168 +6,143 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
-from xdm.log.store import Events
-from xdm.retrieval.types import SOURCES, Points, Recommender
-from xdm.schema import ITEM_DTYPE, NO_SESSION, PADDING, SESSION_DTYPE, InternalError
+from xdm.retrieval.live import LiveCatalogue
+from xdm.schema import PADDING, InternalError
+from xdm.serving.answering import Counts, answer_all, popular_answer, scored_items
+from xdm.serving.errors import UnknownItemError
 from xdm.serving.history import History
-from xdm.serving.messages import (
-    EventsAnswer,
-    HealthAnswer,
+from xdm.serving.messages.common import ModelInfo
+from xdm.serving.messages.events import EventsAnswer, PostedEvent
+from xdm.serving.messages.recommend import (
+    Fallback,
     InlineEvent,
-    ModelInfo,
-    PostedEvent,
     RecommendAnswer,
-    ScoredItem,
+    SimilarAnswer,
+    SimilarRequest,
 )
-from xdm.serving.state import NEWEST_EVENTS, EventState, LiveEvent, SeenEvent
-
-ITEMS_REMEMBERED = 1 << 17  # looked-up item ids that are kept; a lookup in a large catalogue is some 20 comparisons
+from xdm.serving.questions import Question, Served, allowed_of, indices_of
+from xdm.serving.state import LiveEvent, State
 
 
 class Service:
-    """Answers questions about users from a store's events, the live events and those that come with the question.
+    """Answers questions about users from a store's events, the live events and those that come with the question; keeps what comes.
 
-    A user's events are put together in this order, then sorted by time (ties stay in this order): the store's, the live
-    ones, the question's own. Of the store's and of the live ones the newest `NEWEST_EVENTS` are read. A live event
-    that repeats one of the store counts twice.
+    ``served`` is what is active: it is replaced as a whole, and whoever answers takes it once. Safe to use from several threads.
     """
 
     def __init__(
         self,
-        recommender: Recommender,
+        served: Served,
         *,
-        state: EventState | None = None,
-        history: History | None = None,
-        model: ModelInfo,
+        state: State | None = None,
+        counts: Counts | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.recommender = recommender
-        self.state = state
-        self.history = history
-        self.model = model
-        self._clock = clock
-        self._started = clock()
-        self._item_index = lru_cache(ITEMS_REMEMBERED)(recommender.catalogue.index)
+        self.served, self._state, self._counts, self._clock = served, state, counts, clock
+
+    @classmethod
+    def of(cls, recommender: Any, history: History | None = None, **others: Any) -> Service:
+        """A service over one bundle, for this process alone; ``others`` as of the constructor."""
+        model = model_info(recommender.manifest)
+        return cls(Served(recommender.path.name, model, LiveCatalogue(recommender, model.fingerprint), history), **others)
+
+    @property
+    def state(self) -> State:
+        """The live events, items and the name of the active model.
+
+        Raises:
+            InternalError: this service has none.
+        """
+        if self._state is None:
+            raise InternalError("this service was made without a state; pass one to keep events, items or models")
+        return self._state
+
+    @property
+    def now(self) -> int:
+        """The time of a question that names none: the second after the current one, so that an event that happened in this very
+        second is strictly before it."""
+        return int(self._clock()) + 1
+
+    def close(self) -> None:
+        """Close the state. No other call may be running."""
+        if self._state is not None:
+            self._state.close()
+
+    # --- questions ------------------------------------------------------------------------------------------------------
+    def answers(self, questions: Sequence[Question]) -> list[RecommendAnswer | Exception]:
+        """The answer to each question, all from the same model, or why there can be none."""
+        return answer_all(questions, self.served, self._state, self.now, self._counts)
 
     def recommend(
-        self,
-        user_id: str | int | None,
-        *,
-        k: int = 50,
-        at: int | None = None,
-        events: Sequence[InlineEvent] = (),
-        exclude: Sequence[str | int] = (),
-        exclude_clicked: bool = False,
-    ) -> RecommendAnswer:
+        self, user_id: str | int | None, *, k: int = 50, at: int | None = None, events: Sequence[InlineEvent] = (),
+        exclude: Sequence[str | int] = (), exclude_clicked: bool = False, **filters: Any,
+    ) -> RecommendAnswer:  # fmt: skip
         """The ``k`` best items for one user at the second ``at``; the fields are those of `RecommendRequest`.
 
         A ``user_id`` of None is a user without a name, of whom only ``events`` are known.
 
         Raises:
-            StateUnavailableError: the live events could not be read.
-            InternalError: the model gave a score that is no number.
+            UsageError: a filter by a feature that the catalogue has not.
         """
-        # The second after the current one: an event that happened in this very second is strictly before it.
-        at = int(self._clock()) + 1 if at is None else at
-        inline = [event for event in events if event.timestamp < at]
-        past, unknown = self._events_before(user_id, at, inline)
-        excluded = np.array([self._item_index(item) for item in exclude], ITEM_DTYPE)
-        unknown += int((excluded == PADDING).sum())
-        excluded = excluded[excluded != PADDING]
-        if exclude_clicked:
-            excluded = np.concatenate([excluded, past.item[past.clicked]])
-        source, items = self._ask(past, self.recommender.users.index(user_id), at, k, np.unique(excluded))
-        return RecommendAnswer(
-            user_id=user_id,
-            timestamp=at,
-            source=source,
-            items=items,
-            unknown_items=unknown,
-            events_seen=len(past),
-            later_events=len(events) - len(inline),
-            model=self.model,
-        )
+        answer = self.answers([Question(user_id, k, at, events, exclude, exclude_clicked, **filters)])[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
-    def record(self, events: Sequence[PostedEvent]) -> EventsAnswer:
-        """Store a batch of events; all of it is on disk when this returns.
+    def popular(self, question: Question, reason: Fallback) -> RecommendAnswer:
+        """The popular items, without a look at the user.
 
         Raises:
-            ConflictError, StateUnavailableError: as `EventState.append` does.
+            UsageError: a filter by a feature that the catalogue has not.
+        """
+        return popular_answer(question, self.served, self.now, reason)
+
+    def popular_or_error(self, question: Question, reason: Fallback) -> RecommendAnswer | Exception:
+        """As `popular`; what it would raise is returned."""
+        try:
+            return self.popular(question, reason)
+        except Exception as error:
+            return error
+
+    def similar(self, asked: SimilarRequest) -> SimilarAnswer:
+        """The items whose vectors are most like that of ``asked.item_id``.
+
+        Raises:
+            UnknownItemError: no such item, or one that cannot be recommended and so has no vector.
+            UsageError: a filter by a feature that the catalogue has not.
+        """
+        served = self.served
+        index = served.catalogue.index(asked.item_id)
+        if index == PADDING or not served.catalogue.has_vector(index):
+            raise UnknownItemError(f"the model {served.model.name} has no vector of the item {asked.item_id!r}")
+        excluded, strangers = indices_of(served.catalogue, asked.exclude)
+        allowed, others = allowed_of(served.catalogue, asked.only, asked.where)
+        scores, items = served.catalogue.similar(index, asked.k, np.union1d(excluded, [index]), allowed)
+        found = scored_items(served, items[items != PADDING], scores[items != PADDING])
+        return SimilarAnswer(item_id=asked.item_id, items=found, unknown_items=strangers + others, model=served.model)
+
+    # --- what comes -----------------------------------------------------------------------------------------------------
+    def record(self, events: Sequence[PostedEvent]) -> EventsAnswer:
+        """Store a batch of events; all of it is durable when this returns.
+
+        Raises:
+            ConflictError, StateUnavailableError: as `State.append` does.
             InternalError: this service has no state.
         """
-        if self.state is None:
-            raise InternalError("this service was made without a state; pass one to record events")
         batch = [
             LiveEvent(event.event_id, event.user_id, event.item_id, event.timestamp, event.clicked, event.session_id)
             for event in events
         ]
         stored = self.state.append(batch)
-        unknown = sum(self._item_index(event.item_id) == PADDING for event in batch)
+        if self._counts:
+            self._counts.events(stored.accepted, stored.duplicates)
+        catalogue = self.served.catalogue
+        unknown = sum(not catalogue.known(catalogue.index(event.item_id)) for event in batch)
         return EventsAnswer(accepted=stored.accepted, duplicates=stored.duplicates, unknown_items=unknown)
-
-    def health(self) -> HealthAnswer:
-        """The model, its size, and what is stored.
-
-        Raises:
-            StateUnavailableError: the state could not be read.
-        """
-        return HealthAnswer(
-            status="ok",
-            model=self.model,
-            items=len(self.recommender.catalogue),
-            users=len(self.recommender.users),
-            uptime_seconds=int(self._clock() - self._started),
-            events_stored=self.state.count() if self.state else 0,
-            history=self.history is not None,
-        )
-
-    def warm_up(self) -> None:
-        """Answer one question about nobody, so that the first real one waits for no compiler and no sorting of ids."""
-        event = Events.of_one_user([1], [0], [True])
-        self._ask(event, PADDING, 1, 1, np.array([], ITEM_DTYPE))
-        self._item_index("")
-        if self.history:
-            self.history.events_of("", before=1, newest=1)
-
-    def _events_before(self, user_id: str | int | None, at: int, inline: Sequence[InlineEvent]) -> tuple[Events, int]:
-        """The user's events before ``at`` with known items, by catalogue index, and the number that was skipped."""
-        past = Events.of_one_user([], [], [])
-        live: list[SeenEvent] = []
-        if self.history and user_id is not None:
-            past = self.history.events_of(user_id, before=at, newest=NEWEST_EVENTS)
-        if self.state and user_id is not None:
-            live = self.state.events_of(user_id, before=at)
-        fresh: list[SeenEvent | InlineEvent] = [*live, *inline]
-        # The store's session codes are numbers without names, so a live session never joins one by its id.
-        first_code = int(past.session.max(initial=NO_SESSION)) + 1
-        item = np.concatenate([past.item, np.array([self._item_index(event.item_id) for event in fresh], ITEM_DTYPE)])
-        known = item != PADDING
-        events = Events.of_one_user(
-            item[known],
-            np.concatenate([past.time, np.array([event.timestamp for event in fresh], np.int64)])[known],
-            np.concatenate([past.clicked, np.array([event.clicked for event in fresh], np.bool_)])[known],
-            np.concatenate([past.session, session_codes([event.session_id for event in fresh], first_code)])[known],
-            sort=True,
-        )
-        return events, int((~known).sum())
-
-    def _ask(self, events: Events, user: int, at: int, k: int, exclude: np.ndarray) -> tuple[str, list[ScoredItem]]:
-        """The source and the best items of one question about the only user of ``events``."""
-        points = Points(events, np.zeros(1, np.int64), np.array([user], np.int32), np.array([at], np.int64))
-        top = self.recommender.top_k(points, k, [exclude.astype(ITEM_DTYPE)])
-        found = top.items[0] != PADDING
-        scores = top.scores[0][found]
-        if not np.isfinite(scores).all():
-            raise InternalError(f"the model {self.model.name} gave a score that is no number")
-        ids = self.recommender.catalogue.external_list(top.items[0][found])
-        ranked = zip(ids, scores.tolist(), strict=True)
-        items = [ScoredItem(item_id=item, score=score, rank=rank) for rank, (item, score) in enumerate(ranked, start=1)]
-        return SOURCES[int(top.source[0])], items
 
 
 def model_info(manifest: dict[str, Any]) -> ModelInfo:
@@ -177,12 +152,3 @@ def model_info(manifest: dict[str, Any]) -> ModelInfo:
     """
     content = json.dumps(manifest, sort_keys=True, ensure_ascii=False).encode()
     return ModelInfo(name=str(manifest["model"]), fingerprint=hashlib.sha256(content).hexdigest()[:16])
-
-
-def session_codes(session_ids: Sequence[str | int | None], first: int) -> np.ndarray:
-    """One code per distinct id, counted from ``first``; `NO_SESSION` for none: ``[n]`` int32. 7 and "7" are one."""
-    codes: dict[str, int] = {}
-    return np.array(
-        [NO_SESSION if name is None else first + codes.setdefault(str(name), len(codes)) for name in session_ids],
-        SESSION_DTYPE,
-    )
