@@ -200,14 +200,27 @@ def test_every_command_of_ours_is_one():
 BODIES = {"/v1/models": LoadRequest, "/v1/items": ItemsRequest}
 
 
-def test_every_request_shown_is_one_of_the_api(trained, tmp_path):
+@pytest.fixture(scope="module")
+def api(trained, tmp_path_factory) -> dict[str, Any]:
+    """The paths of the OpenAPI document."""
     from xdm.serving.app import create_app
     from xdm.serving.opening import open_service
 
-    settings = ServeSettings(bundle=trained, state=str(tmp_path / "s.sqlite"))
+    settings = ServeSettings(bundle=trained, state=str(tmp_path_factory.mktemp("api") / "s.sqlite"))
     opened = open_service(settings, Telemetry())
-    paths: dict[str, Any] = create_app(opened, settings).openapi()["paths"]
+    paths = create_app(opened, settings).openapi()["paths"]
     opened.service.close()
+    return paths
+
+
+def test_the_door_asks_for_the_scope_that_the_documentation_names(api):
+    for path, operations in api.items():
+        for method, operation in operations.items():
+            named = [scope for one in operation.get("security", []) for scope in one["key"]]
+            assert named == ([] if path in OPEN_PATHS else [needed_scope(method.upper(), path)]), (method, path)
+
+
+def test_every_request_shown_is_one_of_the_api(api):
     asked = [words for words in commands() if words[0] == "ask"]
     assert len(asked) == 8
     for words in asked:
@@ -215,8 +228,8 @@ def test_every_request_shown_is_one_of_the_api(trained, tmp_path):
         path = next(word for word in words if word.startswith("http://127.0.0.1:8000")).removeprefix(
             "http://127.0.0.1:8000"
         )
-        templates = [template for template in paths if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)]
-        assert any(method in paths[template] for template in templates), words
+        templates = [template for template in api if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path)]
+        assert any(method in api[template] for template in templates), words
         assert ("-d" in words) == (method == "post")
         if path in BODIES and "-d" in words:
             BODIES[path].model_validate_json(words[words.index("-d") + 1])
