@@ -15,6 +15,7 @@ class RedisServer:
     """A `redis-server` whose files are in ``folder``; every command is on disk before it is answered."""
 
     def __init__(self, folder: Path, *settings: str) -> None:
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.installed = shutil.which("redis-server") is not None
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -56,6 +57,6 @@ class RedisServer:
         try:
             with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
                 connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")
+                return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
         except OSError:
             return False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from xdm.serving.errors import ConflictError
 
@@ -158,8 +158,11 @@ def item_from_json(text: str | bytes) -> ItemChange:
     """What `item_to_json` wrote."""
     from xdm.retrieval.changes import ItemChange
 
-    fields = json.loads(text)
-    return ItemChange(**{name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()})
+    fields: dict[str, Any] = json.loads(text)
+    for name in ("similar_to", "vector"):
+        if name in fields:
+            fields[name] = tuple(fields[name])
+    return ItemChange(**fields)
 
 
 def conflict(number: int, event: LiveEvent) -> ConflictError:
