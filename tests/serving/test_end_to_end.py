@@ -9,47 +9,15 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
 
-from tests.serving.fakes import write_store
+from tests.serving.conftest import ITEMS, START
 from xdm.bundle.reading import load_recommender
 from xdm.log.store import Store
 from xdm.retrieval.types import Points
-
-ITEMS = [f"item {number}" for number in range(40)]
-START = 1_700_000_000
-
-
-def simulated_rows() -> list[tuple[str, str, int, bool, int]]:
-    """Even users click even items and skip odd ones, and the other way round; a session every other hour."""
-    rng = np.random.default_rng(5)
-    rows = []
-    for user in range(40):
-        for session in range(8):
-            for step in range(6):
-                item = int(rng.zipf(1.3)) % 40
-                time = START + session * 7200 + step * 30 + user
-                rows.append((f"u{user}", ITEMS[item], time, item % 2 == user % 2, -1))
-    return rows
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory) -> Path:
-    return write_store(tmp_path_factory.mktemp("served") / "store", simulated_rows(), ITEMS)
-
-
-@pytest.fixture(scope="module")
-def bundle(store) -> Path:
-    from xdm.training.config import load_config
-    from xdm.training.run import Run
-
-    settings = ["training.epochs=2", "training.batch_size=16", "training.threads=1"]
-    Run(Store(store), load_config("xdm", None, settings), store.with_name("bundle")).train()
-    return store.with_name("bundle")
 
 
 @contextmanager
