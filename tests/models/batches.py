@@ -33,7 +33,8 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 SDM_SWITCHES: dict[str, dict[str, Any]] = {
-    "lstm": {}, "gru": {"cell": "gru"}, "two layers": {"layers": 2}, "no residual": {"user_residual": False},
+    "lstm": {}, "gru": {"cell": "gru"}, "gru reset before": {"cell": "gru_reset_before", "layers": 2},
+    "two layers": {"layers": 2}, "no residual": {"user_residual": False},
     "one residual": {"layers": 3, "residual_layers": 1}, "no user id": {"user_width": 0}, "actions": {"name": "sdm_actions"},
     "concat attention": {"user_attention": "concat"}, "dot attention": {"user_attention": "dot"},
     "no user attention": {"user_attention": "none"}, "no long term": {"long_term": False},

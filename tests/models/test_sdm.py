@@ -46,13 +46,12 @@ def user_attended(encoder, seen, user, kind):
     if kind == "none":
         return seen[-1]
     layer, d = encoder.user_attention, encoder.width
-    query = layer.query(user)
     if kind == "general":
-        scores = [dot(torch.tanh(query), h) / math.sqrt(d) for h in seen]
+        scores = [dot(torch.tanh(layer.query(user)), h) / math.sqrt(d) for h in seen]
     elif kind == "concat":
-        scores = [torch.tanh(layer.score(torch.cat([torch.tanh(query), h])))[0] / math.sqrt(d) for h in seen]
+        scores = [torch.tanh(layer.score(torch.cat([user, h])))[0] / math.sqrt(d) for h in seen]
     else:
-        scores = [dot(query, h) for h in seen]
+        scores = [dot(layer.query(user), h) for h in seen]
     found = average(scores, seen)
     return found + seen[-1] if layer.residual else found
 
@@ -81,9 +80,26 @@ def fused(encoder, short, long, user, kind):
         return short * long
     if kind == "concat":
         return encoder.fusion.both(torch.cat([short, long]))
-    gate = torch.sigmoid(encoder.fusion.gate(torch.cat([short, long, user])))
-    other = long if kind == "gated" else torch.tanh(encoder.fusion.both(torch.cat([short, long])))
+    if kind == "gated":
+        gate, other = torch.sigmoid(encoder.fusion.gate(torch.cat([short, long, user]))), long
+    else:
+        both = torch.cat([short, long])
+        gate, other = torch.sigmoid(encoder.fusion.gate(both)), torch.tanh(encoder.fusion.both(both))
     return gate * short + (1 - gate) * other
+
+
+def states(layer, x, cell):
+    """What a recurrent layer makes of ``x`` ``[T, d_in]``."""
+    if cell != "gru_reset_before":
+        return layer(x[None])[0][0]
+    state, found = torch.zeros(layer.width, dtype=x.dtype), []
+    (of_r, of_z, of_n), (b_r, b_z, b_n) = layer.recurrent.chunk(3), layer.bias.chunk(3)
+    for step in x:
+        r, z, n = (layer.input @ step).chunk(3)
+        reset, update = torch.sigmoid(r + of_r @ state + b_r), torch.sigmoid(z + of_z @ state + b_z)
+        state = (1 - update) * state + update * torch.tanh(n + of_n @ (reset * state) + b_n)
+        found.append(state)
+    return torch.stack(found)
 
 
 @pytest.mark.parametrize("switches", SDM_SWITCHES.values(), ids=SDM_SWITCHES)
@@ -100,13 +116,12 @@ def test_the_equations_one_position_at_a_time(switches):
             if switches.get("name") == "sdm_actions":
                 stream = slice(0, int(batch.stream_position[p]) + 1)
                 x = encoder.items(batch.stream[b, stream]) + encoder.actions.weight[batch.stream_action[b, stream]]
-                x = x[None]
             else:
-                x = encoder.items(batch.short[b, : t + 1])[None]
+                x = encoder.items(batch.short[b, : t + 1])
             for i, layer in enumerate(encoder.recurrent.layers):
-                hidden, _ = layer(x)
+                hidden = states(layer, x, switches.get("cell"))
                 x = x + hidden if i >= layers - switches.get("residual_layers", layers - 1) else hidden
-            seen = attended(encoder, list(x[0]))
+            seen = attended(encoder, list(x))
             wanted = user_attended(encoder, seen, user, switches.get("user_attention", "general"))
             if switches.get("long_term", True):
                 long = long_term(encoder, batch.long[b], user, switches.get("long_score", "concat"))
@@ -120,6 +135,15 @@ def test_masked_softmax_sees_what_is_visible_and_gives_zeros_where_nothing_is():
     found = masked_softmax(scores, visible)
     torch.testing.assert_close(found[0], F.pad(torch.softmax(scores[0, :2], dim=0), (0, 1)))
     assert not found[1].any()
+
+
+def test_the_first_weights_of_the_gru_that_resets_before_are_tensorflows():
+    layer = model_of(cell="gru_reset_before").encoder.recurrent.layers[0]
+    kernel, d = torch.cat([layer.input, layer.recurrent], dim=1), layer.width  # [3 d, width_in + d]
+    for rows in (kernel[: 2 * d], kernel[2 * d :]):  # of both gates together, of the candidate
+        torch.testing.assert_close(rows @ rows.T, torch.eye(len(rows)))
+    # theirs start at 1, 1 and 0; their update gate is the share of the old state, this one that of the new
+    assert layer.bias.tolist() == [1.0] * d + [-1.0] * d + [0.0] * d
 
 
 def test_widths_of_features_and_fields_by_name():
@@ -172,7 +196,7 @@ def test_initial_weights_are_those_of_the_code_or_orthogonal():
     torch.testing.assert_close(code.long_term.out.weight @ code.long_term.out.weight.T, torch.eye(64), atol=1e-5, rtol=0)
     all_of_it = model_of(width=64, item_width=64, init="orthogonal", user_attention="concat").encoder
     dense = [layer for layer in all_of_it.modules() if isinstance(layer, torch.nn.Linear)]
-    assert len(dense) == 9  # qkv, out, query, score, three long-term scores, long-term out, gate
+    assert len(dense) == 8  # qkv, out, score, three long-term scores, long-term out, gate
     for layer in dense:
         rows, columns = layer.weight.shape
         weight = layer.weight if rows <= columns else layer.weight.T
@@ -195,7 +219,7 @@ def test_the_presets_are_the_published_values():
     assert (paper.model.user_attention, paper.model.long_score, paper.model.user_residual) == ("dot", "dot", False)
     assert (paper.model.init, code.model.init) == ("orthogonal", "code")
     assert (code.model.width, code.model.heads, code.model.dropout) == (64, 4, 0.2)
-    assert (code.model.cell, code.model.layers, code.model.residual_layers) == ("gru", 1, 0)
+    assert (code.model.cell, code.model.layers, code.model.residual_layers) == ("gru_reset_before", 1, 0)
     assert (code.model.user_attention, code.model.long_score, code.model.user_residual) == ("general", "concat", True)
     assert (code.model.item_width, code.model.feature_width, code.model.user_width, code.model.field_width) == (64, 16, 64, 4)
     assert (paper.training.optimizer, code.training.optimizer) == ("adam", "adagrad")

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
+from xdm.models.gru import ResetAfter, ResetBefore
 from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
 from xdm.models.layers import to_width
 from xdm.models.scoring import InnerProduct
@@ -118,84 +118,6 @@ class GRU4Rec(Encoder):
             x = layer(x, state, rate if self.training else 0.0)  # [B, T, units]
             found.append(x)
         return found
-
-
-class ResetAfter(nn.Module):
-    """A GRU layer whose reset gate acts on the product with the recurrent matrix: torch's form, with two biases a gate.
-
-    ``r, z = σ(W x + b + U h + c)``, ``n = tanh(W x + b + r ⊙ (U h + c))``, ``h' = (1 - z) ⊙ n + z ⊙ h``.
-    """
-
-    def __init__(self, width_in: int, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.input, self.recurrent = gates(width, width_in), gates(width, width)  # rows: r, z, n
-        self.input_bias = nn.Parameter(torch.zeros(3 * width))
-        self.recurrent_bias = nn.Parameter(torch.zeros(3 * width))
-
-    def forward(self, x: Tensor, state: Tensor, dropout: float) -> Tensor:
-        """``[B, T, width_in]`` after ``state`` ``[B, width]`` to ``[B, T, width]``."""
-        if not dropout:  # one kernel for all clicks, in training and in the exported graph
-            weights: list[Tensor] = [self.input, self.recurrent, self.input_bias, self.recurrent_bias]
-            return torch.gru(x, state[None], weights, True, 1, 0.0, False, False, True)[0]
-        inputs = F.linear(x, self.input, self.input_bias)  # [B, T, 3 width]
-        kept = dropped(inputs, self.width, dropout)  # [B, T, width]
-        after = []
-        for t in range(x.shape[1]):
-            r, z, n = inputs[:, t].chunk(3, dim=1)  # each [B, width]
-            of_r, of_z, of_n = F.linear(state, self.recurrent, self.recurrent_bias).chunk(3, dim=1)  # each [B, width]
-            update = torch.sigmoid(z + of_z)
-            candidate = torch.tanh(n + torch.sigmoid(r + of_r) * of_n)
-            state = torch.lerp(candidate, state, update) * kept[:, t]  # [B, width]
-            after.append(state)
-        return torch.stack(after, dim=1)
-
-
-class ResetBefore(nn.Module):
-    """A GRU layer whose reset gate acts on the state: the papers' form, with one bias a gate.
-
-    ``r, z = σ(W x + b + U h)``, ``n = tanh(W x + b + U (r ⊙ h))``, ``h' = (1 - z) ⊙ h + z ⊙ n``: beside torch's form z and
-    1 - z have changed places. Without a ``width_in`` the inputs are the products ``W x`` themselves, ``[B, T, 3 width]``.
-    """
-
-    def __init__(self, width_in: int | None, width: int) -> None:
-        super().__init__()
-        self.width = width
-        self.input = None if width_in is None else gates(width, width_in)  # rows: r, z, n
-        self.recurrent = gates(width, width)
-        self.bias = nn.Parameter(torch.zeros(3 * width))
-
-    def forward(self, x: Tensor, state: Tensor, dropout: float) -> Tensor:
-        """``[B, T, width_in]`` after ``state`` ``[B, width]`` to ``[B, T, width]``."""
-        inputs = x + self.bias if self.input is None else F.linear(x, self.input, self.bias)  # [B, T, 3 width]
-        kept = dropped(inputs, self.width, dropout)  # [B, T, width]
-        if torch.onnx.is_in_onnx_export():  # a traced loop has the example's length; a scripted one is a loop of the graph
-            return torch.jit.script(reset_before)(inputs, state, self.recurrent, kept)
-        return reset_before(inputs, state, self.recurrent, kept)
-
-
-def reset_before(inputs: Tensor, state: Tensor, recurrent: Tensor, kept: Tensor) -> Tensor:
-    """The clicks of `ResetBefore` one after the other: ``inputs`` ``[B, T, 3 width]`` to states ``[B, T, width]``."""
-    width = state.shape[1]
-    after: list[Tensor] = []
-    for t in range(inputs.shape[1]):
-        r, z, n = inputs[:, t].chunk(3, dim=1)  # each [B, width]
-        of_r, of_z = F.linear(state, recurrent[: 2 * width]).chunk(2, dim=1)  # each [B, width]
-        candidate = torch.tanh(n + F.linear(torch.sigmoid(r + of_r) * state, recurrent[2 * width :]))  # [B, width]
-        state = torch.lerp(state, candidate, torch.sigmoid(z + of_z)) * kept[:, t]  # [B, width]
-        after.append(state)
-    return torch.stack(after, dim=1)
-
-
-def dropped(like: Tensor, width: int, rate: float) -> Tensor:
-    """What states ``[B, T, width]`` are multiplied with: 0 with chance ``rate``, else ``1 / (1 - rate)``."""
-    return F.dropout(like.new_ones((*like.shape[:2], width)), rate)
-
-
-def gates(width: int, width_in: int) -> nn.Parameter:
-    """The matrices of three gates, ``[3 width, width_in]``, each drawn for itself, uniform in ±sqrt(6 / (width + width_in))."""
-    limit = math.sqrt(6 / (width + width_in))
-    return nn.Parameter(torch.empty(3 * width, width_in).uniform_(-limit, limit))
 
 
 def draw_rows(table: nn.Module, gates: int) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from xdm.models.gru import ResetBefore
+
 HIDDEN_SCORE = -1e9  # for masked positions: finite, so that a row without any position gives zeros instead of NaN
 
 
@@ -77,15 +79,26 @@ class SelfAttention(nn.Module):
 
 
 class RecurrentStack(nn.Module):
-    """LSTM or GRU layers with dropout before each; the last ``residual`` of them add to their input."""
+    """LSTM or GRU layers with dropout before each; the last ``residual`` of them add to their input.
+
+    ``kind``: ``lstm``; ``gru``, torch's, whose reset gate acts after the recurrent matrix; ``gru_reset_before``, the first
+    paper's and TensorFlow's, where it acts on the state before that matrix.
+    """
 
     def __init__(self, kind: str, width_in: int, width: int, layers: int, dropout: float, residual: int) -> None:
         """``residual`` is below ``layers``: the first layer's input has another width."""
         super().__init__()
         self.plain = layers - residual
-        cell = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]
-        self.layers = nn.ModuleList(cell(width_in if i == 0 else width, width, batch_first=True) for i in range(layers))
+        widths = [width_in if i == 0 else width for i in range(layers)]
         self.dropout = nn.Dropout(dropout)
+        if kind == "gru_reset_before":
+            cells = [ResetBefore(below, width) for below in widths]
+            for layer in cells:
+                draw_as_tensorflow(layer)
+            self.layers = nn.ModuleList(cells)
+            return
+        cell = {"lstm": nn.LSTM, "gru": nn.GRU}[kind]
+        self.layers = nn.ModuleList(cell(below, width, batch_first=True) for below in widths)
         for name, weight in self.layers.named_parameters():
             if "weight" in name:
                 for gate in range(len(weight) // width):
@@ -100,6 +113,25 @@ class RecurrentStack(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, T, width_in]`` to ``[B, T, width]``; position t depends on positions up to t, so right padding is harmless."""
         for i, layer in enumerate(self.layers):
-            hidden, _ = layer(self.dropout(x))
+            hidden = states(layer, self.dropout(x))
             x = hidden if i < self.plain else x + hidden
         return x
+
+
+def states(layer: nn.Module, x: Tensor) -> Tensor:
+    """The states ``[B, T, width]`` of one recurrent layer after each of ``x`` ``[B, T, width_in]``, starting from zeros."""
+    if isinstance(layer, ResetBefore):
+        return layer(x, x.new_zeros((x.shape[0], layer.width)), 0.0)
+    return layer(x)[0]
+
+
+def draw_as_tensorflow(layer: ResetBefore) -> None:
+    """First weights as TensorFlow's GRU cell draws them with an orthogonal initialiser: one matrix for both gates, over input and
+    state, and one for the candidate; the gates start open for the state, with biases of 1. (z here is 1 less theirs.)"""
+    d = layer.width
+    assert layer.input is not None
+    both = torch.cat([layer.input.data, layer.recurrent.data], dim=1)  # [3 d, width_in + d]
+    nn.init.orthogonal_(both[: 2 * d])
+    nn.init.orthogonal_(both[2 * d :])
+    layer.input.data, layer.recurrent.data = (part.clone() for part in both.split([both.shape[1] - d, d], dim=1))
+    layer.bias.data[:d], layer.bias.data[d : 2 * d] = 1.0, -1.0

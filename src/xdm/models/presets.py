@@ -17,7 +17,7 @@ _SDM_PAPER_MODEL = {
 }  # fmt: skip
 _SDM_TRAINING = {"batch_size": 256, "learning_rate": 1e-3, "clip_norm": 5.0}
 _SDM_CODE = {
-    "model": {"name": "sdm", "cell": "gru", "layers": 1, "residual_layers": 0, "user_width": 64},
+    "model": {"name": "sdm", "cell": "gru_reset_before", "layers": 1, "residual_layers": 0, "user_width": 64},
     "data": {"label_scope": "session", "n_targets": 5},
     "item_vectors": {"features": False}, "objective": {"negatives": 2000, "split": 1},
     "training": {**_SDM_TRAINING, "optimizer": "adagrad", "epochs": 10},

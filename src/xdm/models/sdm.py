@@ -30,7 +30,9 @@ class SDMConfig(BaseModel):
     name: Literal["sdm"] = "sdm"
     width: int = Field(64, ge=1, description="d: hidden units and size of the user and item vectors")
     heads: int = Field(4, ge=1, description="heads of the self-attention")
-    cell: Literal["lstm", "gru"] = Field("lstm", description="recurrent cell")
+    cell: Literal["lstm", "gru", "gru_reset_before"] = Field(
+        "lstm", description="recurrent cell; gru is torch's, gru_reset_before that of the authors' TensorFlow"
+    )
     layers: int = Field(1, ge=1, le=8, description="recurrent layers")
     residual_layers: int | None = Field(
         None, ge=0, description="how many of the last recurrent layers add to their input; not set: all but the first"
@@ -46,7 +48,7 @@ class SDMConfig(BaseModel):
     field_widths: dict[str, NonNegativeInt] = Field({}, description="input widths of profile fields by name, {age: 8} say")
     user_attention: UserAttentionKind = Field(
         "general",
-        description="general: tanh(W e_u)·ĥ / sqrt(d); concat: tanh(w·[tanh(W e_u); ĥ]) / sqrt(d); dot: the paper's e_u·ĥ, "
+        description="general: tanh(W e_u)·ĥ / sqrt(d); concat: tanh(w·[e_u; ĥ]) / sqrt(d); dot: the paper's e_u·ĥ, "
         "through W where the widths differ; none: ĥ itself",
     )
     user_residual: bool = Field(True, description="add the last position to the user attention's result, as the code does")
@@ -56,8 +58,8 @@ class SDMConfig(BaseModel):
     )
     fusion: FusionKind = Field(
         "gated",
-        description="of short term s and long term p: gated G⊙s + (1-G)⊙p; feature_gated G⊙s + (1-G)⊙tanh(W[s; p]); add s + p; "
-        "multiply s⊙p; concat W[s; p]",
+        description="of short term s and long term p: gated G⊙s + (1-G)⊙p; feature_gated the same with tanh(W[s; p]) for p "
+        "and a G that does not see the user; add s + p; multiply s⊙p; concat W[s; p]",
     )
     tie_item_embedding: bool = Field(False, description="score items by their input vectors; needs item_width equal to width")
     init: Literal["code", "orthogonal"] = Field(
@@ -128,29 +130,30 @@ class UserAttention(nn.Module):
     def __init__(self, config: SDMConfig, width_user: int) -> None:
         super().__init__()
         self.kind, self.residual, d = config.user_attention, config.user_residual, config.width
-        if self.kind != "none":
+        self.dropout = nn.Dropout(config.dropout)
+        if self.kind in ("general", "dot"):
             self.query = to_width(width_user, d) if self.kind == "dot" else linear(width_user, d)
-            self.dropout = nn.Dropout(config.dropout)
-        if self.kind == "concat":
-            self.score = linear(2 * d, 1)
+        elif self.kind == "concat":
+            self.score = linear(width_user + d, 1)
 
     def forward(self, attended: Tensor, user: Tensor, visible: Tensor) -> Tensor:
         """``[B, T, d]`` from ``attended`` ``[B, T, d]``, ``user`` ``[B, d_u]`` and ``visible`` bool ``[B, T, T]``."""
         if self.kind == "none":
             return attended
-        scores = self._scores(attended, self.query(user))  # [B, T]
+        scores = self._scores(attended, user)  # [B, T]
         weights = self.dropout(masked_softmax(scores[:, None].expand_as(visible), visible))  # [B, T, T]
         mixed = weights @ attended  # [B, T, d]
         return mixed + attended if self.residual else mixed
 
-    def _scores(self, attended: Tensor, query: Tensor) -> Tensor:
+    def _scores(self, attended: Tensor, user: Tensor) -> Tensor:
+        scale = attended.shape[-1] ** -0.5
+        if self.kind == "concat":
+            both = torch.cat([user[:, None].expand(-1, attended.shape[1], -1), attended], dim=-1)  # [B, T, d_u + d]
+            return torch.tanh(self.score(both)).squeeze(-1) * scale
+        query = self.query(user)[:, :, None]  # [B, d, 1]
         if self.kind == "dot":
-            return (attended @ query[:, :, None]).squeeze(-1)
-        query, scale = torch.tanh(query), attended.shape[-1] ** -0.5
-        if self.kind == "general":
-            return (attended @ query[:, :, None]).squeeze(-1) * scale
-        both = torch.cat([query[:, None].expand_as(attended), attended], dim=-1)  # [B, T, 2 d]
-        return torch.tanh(self.score(both)).squeeze(-1) * scale
+            return (attended @ query).squeeze(-1)
+        return (attended @ torch.tanh(query)).squeeze(-1) * scale
 
 
 class LongTerm(nn.Module):
@@ -191,7 +194,8 @@ class Fusion(nn.Module):
     def __init__(self, kind: FusionKind, width: int, width_user: int) -> None:
         super().__init__()
         self.kind = kind
-        self.gate = linear(2 * width + width_user, width) if kind in ("gated", "feature_gated") else None
+        reads = {"gated": 2 * width + width_user, "feature_gated": 2 * width}.get(kind)
+        self.gate = linear(reads, width) if reads else None
         self.both = linear(2 * width, width) if kind in ("feature_gated", "concat") else None
 
     def forward(self, short: Tensor, long: Tensor, user: Tensor) -> Tensor:
@@ -200,10 +204,12 @@ class Fusion(nn.Module):
             return short + long
         if self.kind == "multiply":
             return short * long
-        other = long if self.both is None else self.both(torch.cat([short, long], dim=-1))  # [P, d]
+        both = torch.cat([short, long], dim=-1)  # [P, 2 d]
+        other = long if self.both is None else self.both(both)  # [P, d]
         if self.gate is None:
             return other
         if self.both is not None:
             other = torch.tanh(other)
-        gate = torch.sigmoid(self.gate(torch.cat([short, long, user], dim=-1)))  # [P, d]
+        seen = both if self.kind == "feature_gated" else torch.cat([both, user], dim=-1)
+        gate = torch.sigmoid(self.gate(seen))  # [P, d]
         return gate * short + (1 - gate) * other
