@@ -67,7 +67,7 @@ class ListState:
         return seen[-newest:], str(user_id) in self.forgotten
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(calls, max_size=7), st.integers(0, 5), st.integers(1, 4))
 def test_any_sequence_of_batches_and_deletions_reads_back_as_from_a_list(places, steps, before, newest):
     url = places.new()
@@ -155,7 +155,7 @@ past = st.lists(
 )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(past, st.one_of(st.none(), st.integers(1, 3 * DAY)))
 def test_what_is_left_is_what_is_needed(places, rows, max_age):
     state = places.open()

@@ -1,4 +1,4 @@
-"""A few rounds of `benchmarks/crash.py`, which kills for real: nothing acknowledged is lost, doubled or torn."""
+"""Two rounds of `benchmarks/crash.py`, which kills for real: nothing acknowledged is lost, doubled or torn."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_kill_9_at_random_moments(kind, request, tmp_path):
     if kind == "redis":
         request.getfixturevalue("redis_server")  # skips or fails where there is none
-    command = [sys.executable, ROOT / "benchmarks/crash.py", "--kills", "3", "--state", kind, "--folder", tmp_path]
+    command = [sys.executable, ROOT / "benchmarks/crash.py", "--kills", "2", "--state", kind, "--folder", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     counted = json.loads(done.stdout)

@@ -45,7 +45,7 @@ def test_a_forgotten_user_is_in_none_of_the_files(tmp_path):
     """Users come and go, so that SQLite moves rows from page to page; of who is forgotten no byte may stay behind."""
     rng, file = random.Random(5), tmp_path / "s.sqlite"
     state = SqliteState(file, durability="normal")
-    users = [f"user-{rng.randrange(10**12)}" for _ in range(60)]
+    users = [f"user-{rng.randrange(10**12)}" for _ in range(20)]
     for _ in range(12):
         rng.shuffle(users)
         state.append([
@@ -132,7 +132,7 @@ from xdm.serving.state import LiveEvent, SqliteState
 file, name = sys.argv[1:]
 print("ready", flush=True); sys.stdin.readline()
 state = SqliteState(file)
-for number in range(60):
+for number in range(20):
     state.append([LiveEvent(f"{name}-{number}", name, number, number, True), LiveEvent(f"all-{number}", "u", number, number, True)])
     assert len(state.events_of(name, before=100).events) == number + 1
 """
@@ -156,5 +156,5 @@ def test_processes_open_and_write_one_file_at_once(tmp_path, format_1):
         process.communicate(b"\n")
     assert [process.returncode for process in processes] == [0] * 4
     state = SqliteState(file)
-    assert state.count() == 4 * 60 + 60 + 5 * format_1
-    assert [event.item_id for event in state.events_of("u", before=100).events] == list(range(60))
+    assert state.count() == 4 * 20 + 20 + 5 * format_1
+    assert [event.item_id for event in state.events_of("u", before=100).events] == list(range(20))

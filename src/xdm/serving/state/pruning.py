@@ -16,7 +16,7 @@ LATE = DAY  # how far back a question or an event may be dated
 ROUND_SECONDS = HOUR  # a round through all users begins so long after the last one ended at the earliest
 USERS_A_SLICE = 100
 EVENTS_A_SLICE = 10_000  # of one user
-EVENTS_A_STEP = 100  # deleted at once: what a writer waits for
+EVENTS_A_STEP = 25  # deleted at once: what a writer waits for is the flush, not the rows
 
 
 def needed_place(

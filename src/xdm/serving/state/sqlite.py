@@ -183,7 +183,9 @@ class SqliteState:
 
     def _delete_events(self, numbers: list[int]) -> int:
         statement = f"DELETE FROM events WHERE seq IN ({','.join('?' * len(numbers))})"
-        return self._file.write(lambda writer: _delete(writer, statement, numbers))
+        deleted = self._file.write(lambda writer: _delete(writer, statement, numbers))
+        self._file.move_log()
+        return deleted
 
     def _not_needed(
         self, user: bytes, rules: Sequence[BehaviourRules], now: int, max_age: int | None,

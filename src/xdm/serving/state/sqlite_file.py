@@ -74,6 +74,11 @@ class SqliteFile:
             finally:
                 self._readers.put(connection)
 
+    def move_log(self) -> None:
+        """Move what is in the write-ahead log into the file while others write on; else one of them does it in its commit."""
+        with self.reading() as connection:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+
     def empty_log(self) -> None:
         """Move all of the write-ahead log into the file and cut the log to nothing: it holds pages as they were.
 
