@@ -154,17 +154,15 @@ class RedisState:
         version, changes = self._run(self._writes, redis_scripts.ITEM_CHANGES, after)
         return int(version), [item_from_json(change) for change in changes]
 
-    def activate(self, name: str, fingerprint: str, configured: str) -> None:
+    def activate(self, name: str, fingerprint: str, configured: str, previous: str | None = None) -> None:
         """Say with which model every worker is to answer."""
-        self._run(self._writes, redis_scripts.ACTIVATE, name, fingerprint, configured)
+        model = {"name": name, "fingerprint": fingerprint, "configured": configured, "previous": previous}
+        self._run(self._writes, redis_scripts.ACTIVATE, json.dumps(model))
 
     def active_model(self) -> ActiveModel | None:
         """The model activated last; None before the first."""
-        found: dict[Any, Any] = self._reads.ask(lambda client: client.hgetall(self._prefix + "model"))
-        if not found:
-            return None
-        name, fingerprint, configured = (found[key].decode() for key in (b"name", b"fingerprint", b"configured"))
-        return ActiveModel(name, fingerprint, configured, int(found[b"version"]))
+        version, model = self._reads.ask(lambda client: client.hmget(self._prefix + "model", "version", "model"))
+        return ActiveModel(**json.loads(model), version=int(version)) if model else None
 
     def version(self) -> int:
         """A number that grows with every change of an item or of the active model, unless the server lost its data."""

@@ -10,7 +10,7 @@ KEYS[1] is the prefix of every key of a state. Under it:
     forgotten, secret   SHA-1 of secret and user_id of whoever was forgotten
     disk                there if something was deleted on request that the server's own files still hold
     items, item_versions, version    changes of items: hash from item to JSON, sorted set from item to version
-    model               hash: name, fingerprint, configured, version
+    model               hash: model (JSON of name, fingerprint, configured, previous), version
     prune               hash: cursor (the last user of the last slice), ended (when the last round did)
 
 An event's member is sixteen digits and a JSON list ``[item_id, timestamp, clicked, session_id, event_id]``.
@@ -107,5 +107,5 @@ return {redis.call('GET', p .. 'version') or 0, changes}
 ACTIVATE = """
 local p = KEYS[1]
 local version = redis.call('INCR', p .. 'version')
-redis.call('HSET', p .. 'model', 'name', ARGV[1], 'fingerprint', ARGV[2], 'configured', ARGV[3], 'version', version)
+redis.call('HSET', p .. 'model', 'model', ARGV[1], 'version', version)
 """

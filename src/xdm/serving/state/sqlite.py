@@ -226,11 +226,12 @@ class SqliteState:
             ).fetchall()
         return version, [item_from_json(change) for (change,) in rows]
 
-    def activate(self, name: str, fingerprint: str, configured: str) -> None:
+    def activate(self, name: str, fingerprint: str, configured: str, previous: str | None = None) -> None:
         """Say with which model every worker is to answer."""
 
         def keep(writer: sqlite3.Connection) -> None:
-            _set_fact(writer, "model", json.dumps([name, fingerprint, configured, _next_version(writer)]))
+            model = ActiveModel(name, fingerprint, configured, previous, _next_version(writer))
+            _set_fact(writer, "model", json.dumps(model._asdict()))
 
         self._file.write(keep)
 
@@ -238,7 +239,7 @@ class SqliteState:
         """The model activated last; None before the first."""
         with self._file.reading() as reader:
             model = _fact(reader, "model")
-        return ActiveModel(*json.loads(model)) if model else None
+        return ActiveModel(**json.loads(model)) if model else None
 
     def version(self) -> int:
         """A number that grows with every change of an item or of the active model."""

@@ -64,12 +64,13 @@ class ActiveModel(NamedTuple):
     """The model that every worker answers with.
 
     ``configured``: the fingerprint of the model that the service was configured with when this one was activated.
-    ``version``: the state's then.
+    ``previous``: the name of the model that was active before, to roll back to. ``version``: the state's then.
     """
 
     name: str
     fingerprint: str
     configured: str
+    previous: str | None
     version: int
 
 
@@ -129,8 +130,8 @@ class State(Protocol):
     def item_changes(self, after: int) -> tuple[int, list[ItemChange]]:
         """The state's version, and the changes that came after version ``after``, oldest first, one an item."""
 
-    def activate(self, name: str, fingerprint: str, configured: str) -> None:
-        """Say with which model every worker is to answer."""
+    def activate(self, name: str, fingerprint: str, configured: str, previous: str | None = None) -> None:
+        """Say with which model every worker is to answer; the fields are those of `ActiveModel`."""
 
     def active_model(self) -> ActiveModel | None:
         """The model activated last; None before the first."""
