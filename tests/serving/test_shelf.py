@@ -148,12 +148,16 @@ def test_other_workers_follow_and_a_restart_goes_on_with_what_was_active(models,
         one.post("/v1/models/bundle-2/activate", json={})
         opened.shelf.follow()
         assert ask(other)["model"]["fingerprint"] == want
+        back = other.post("/v1/models/rollback", json={}).json()  # asked of a worker that did not switch itself
+        assert back["active"]["fingerprint"] == fingerprint(models / "bundle")
+        assert one.post("/v1/models/rollback", json={}).json()["active"]["fingerprint"] == want
         one.post("/v1/items", json={"items": [{"item_id": "item 2", "withdrawn": True}]})
         opened.shelf.follow()
         assert "item 2" not in ids(ask(other, k=40))
     with serving(models / "bundle", state) as (again, _):
         assert ask(again)["model"]["fingerprint"] == want
         assert "item 2" not in ids(ask(again, k=40))
+        assert again.post("/v1/models/rollback", json={}).json()["active"]["fingerprint"] == fingerprint(models / "bundle")
     # another bundle on the command line is what its operator wants now
     with serving(models / "bundle-2", state, models=models) as (started, _):
         started.post("/v1/models/bundle/activate", json={})

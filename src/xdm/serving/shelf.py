@@ -122,15 +122,21 @@ class Shelf:
             return self._switch(self._loaded, "activated")
 
     def roll_back(self) -> ActivateAnswer:
-        """Switch to the bundle that was active before.
+        """Switch to the bundle that was active before; in memory where it still is, else loaded again.
 
         Raises:
-            UnknownBundleError: there was none since this process began.
+            UnknownBundleError: there was none since the service was started with its bundle.
+            BundleError, StateUnavailableError: as `activate` does.
         """
         with self._lock:
-            if self._previous is None:
-                raise UnknownBundleError("no other model was active since this process began; activate one by its name")
-            return self._switch(self._previous, "rolled_back")
+            self.follow()  # another worker may have switched
+            active = self._state.active_model()
+            if active is None or active.configured != self._configured or active.previous is None:
+                raise UnknownBundleError("no other model was active before this one; activate one by its name")
+            held = self._previous
+            if held is None or held.name != active.previous:
+                held = self._opened(active.previous)
+            return self._switch(held, "rolled_back")
 
     def _switch(self, to: Served, outcome: str, *, tell: bool = True) -> ActivateAnswer:
         before = self._service.served
@@ -138,7 +144,7 @@ class Shelf:
             to = self._current(to)
             check(to)
             if tell:
-                self._state.activate(to.name, to.model.fingerprint, self._configured)
+                self._state.activate(to.name, to.model.fingerprint, self._configured, before.name)
             self._service.served = to
         except Exception:
             self._telemetry.swapped("failed")
