@@ -19,6 +19,8 @@ def needed_from(events: Events, now: int, rules: Sequence[BehaviourRules]) -> in
     also after more events came, if none of them is dated before ``now``. Events of `PADDING` are those of items that the
     model does not know: the kernel never sees them.
 
+    That holds as well where events that are not among these, a store's, stand before all of them.
+
     Beside the windows there are two places where it may not be cut: within a chain of clicks (`session_max` parts a
     chain from its beginning on), and where a stream's blocks would be counted from another event.
     """
@@ -40,7 +42,8 @@ def _begins(events: Events, now: int, known: np.ndarray, clicks: np.ndarray, rul
         first = min(first, int(opening), int(np.searchsorted(events.time, events.time[opening] - rule.long_window)))
     if rule.stream_max:
         places = np.flatnonzero(known)
-        begin = max(0, len(places) // rule.stream_max - 1) * rule.stream_max
+        # One block more than a stream holds: events of a store that stand before these shift where its blocks begin.
+        begin = max(0, len(places) // rule.stream_max - 2) * rule.stream_max
         first = min(first, int(places[begin]) if len(places) else len(known))
     return first
 

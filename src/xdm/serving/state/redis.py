@@ -161,7 +161,8 @@ class RedisState:
 
     def active_model(self) -> ActiveModel | None:
         """The model activated last; None before the first."""
-        version, model = self._reads.ask(lambda client: client.hmget(self._prefix + "model", "version", "model"))
+        found: list[Any] = self._reads.ask(lambda client: client.hmget(self._prefix + "model", "version", "model"))
+        version, model = found
         return ActiveModel(**json.loads(model), version=int(version)) if model else None
 
     def version(self) -> int:
