@@ -23,7 +23,7 @@ DOCS = (Path(__file__).parents[2] / "docs" / "serving.md").read_text(encoding="u
 def test_every_request_shown_is_answered(tmp_path):
     opened = opened_over(served_by(FakeRecommender()), tmp_path, state=SqliteState(tmp_path / "s.sqlite"))
     requests = re.findall(r"curl http://127\.0\.0\.1:8000(\S+) .*? -d '(.*?)'", DOCS, re.DOTALL)
-    assert [path for path, _ in requests] == ["/v1/recommend", "/v1/recommend", "/v1/events"]
+    assert [path for path, _ in requests] == ["/v1/recommend", "/v1/recommend", "/v1/events", "/v1/items"]
     with TestClient(create_app(opened, ServeSettings())) as client:
         for path, body in requests:
             assert client.post(path, json=json.loads(body)).status_code == 200
