@@ -131,8 +131,8 @@ def _answer(asked: Prepared, served: Served, top: TopK, q: int, reason: Fallback
 
 def scored_items(served: Served, items: np.ndarray, scores: np.ndarray) -> list[ScoredItem]:
     """External ids with their scores and ranks."""
-    ranked = zip(served.catalogue.external_list(items), scores.tolist(), strict=True)
-    return [ScoredItem.model_construct(item_id=item, score=score, rank=rank) for rank, (item, score) in enumerate(ranked, start=1)]
+    ids = served.catalogue.external_list(items)
+    return list(map(ScoredItem, ids, scores.tolist(), range(1, len(ids) + 1)))
 
 
 def joined(events: Sequence[Events]) -> Events:
