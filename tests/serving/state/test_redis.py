@@ -213,4 +213,5 @@ def test_prefixes_keep_services_apart_and_the_default_is_our_name(redis_server):
     assert (one.count(), other.count()) == (1, 0)
     assert other.append([EVENT._replace(item_id="hat")]) == (1, 0)
     assert split_prefix("redis://h:1/2?prefix=a&socket_timeout=3") == ("redis://h:1/2?socket_timeout=3", "a:")
+    assert split_prefix("unix:///run/redis.sock?db=1&prefix=a") == ("unix:///run/redis.sock?db=1", "a:")
     assert split_prefix("redis://:p%40ss@h:1/2") == ("redis://:p%40ss@h:1/2", "xdm:")

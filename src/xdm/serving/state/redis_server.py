@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode
 
 import redis
 from redis.backoff import NoBackoff
@@ -27,10 +27,10 @@ logger = logging.getLogger(__name__)
 
 def split_prefix(url: str) -> tuple[str, str]:
     """A URL without its ``prefix=`` and the prefix of every key, "xdm" where it names none."""
-    parts = urlsplit(url)
-    query = dict(parse_qsl(parts.query))
-    prefix = query.pop("prefix", "xdm")
-    return urlunsplit(parts._replace(query=urlencode(query))), f"{prefix}:"
+    address, _, query = url.partition("?")
+    options = dict(parse_qsl(query))
+    prefix = options.pop("prefix", "xdm")
+    return address + ("?" if options else "") + urlencode(options), f"{prefix}:"
 
 
 class Line:
