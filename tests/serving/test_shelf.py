@@ -158,6 +158,11 @@ def test_other_workers_follow_and_a_restart_goes_on_with_what_was_active(models,
         assert ask(again)["model"]["fingerprint"] == want
         assert "item 2" not in ids(ask(again, k=40))
         assert again.post("/v1/models/rollback", json={}).json()["active"]["fingerprint"] == fingerprint(models / "bundle")
+        assert again.post("/v1/models/rollback", json={}).json()["active"]["fingerprint"] == want
+    shutil.move(models / "bundle-2", tmp_path / "gone")
+    with serving(models / "bundle", state) as (again, _):  # what was active is there no more
+        assert ask(again)["model"]["fingerprint"] == fingerprint(models / "bundle")
+    shutil.move(tmp_path / "gone", models / "bundle-2")
     # another bundle on the command line is what its operator wants now
     with serving(models / "bundle-2", state, models=models) as (started, _):
         started.post("/v1/models/bundle/activate", json={})

@@ -18,7 +18,7 @@ from xdm.log.store import Events
 from xdm.retrieval.changes import ItemChange
 from xdm.retrieval.types import MODEL, Points
 from xdm.schema import PADDING, BundleError, UsageError, XdmError
-from xdm.serving.errors import UnknownBundleError
+from xdm.serving.errors import StateUnavailableError, UnknownBundleError
 from xdm.serving.messages.items import ItemsAnswer, PostedItem
 from xdm.serving.messages.models import ActivateAnswer, BundleAnswer, LoadAnswer, LoadRequest, ModelsAnswer
 from xdm.serving.questions import Served
@@ -211,12 +211,15 @@ class Shelf:
     def begin(self) -> None:
         """Take up what was kept: the changes of items, and the model that was activated over HTTP, if the service was then
         started with the same bundle as now."""
-        with self._lock:
-            self._follow_items()
-            active = self._state.active_model()
-            if active is not None and active.configured == self._configured:
-                self._follow_model()
-            self._version = self._state.version()
+        try:
+            self.follow()
+        except StateUnavailableError:  # it answers without; a later look catches up
+            self._telemetry.fault("state")
+        except (BundleError, UnknownBundleError) as error:  # the night is no time to refuse to start
+            self._telemetry.fault("model")
+            logger.error("the model that was active cannot be served (%s); %s answers", error, self._service.served.name)
+        served = self._service.served
+        self._telemetry.serves(served.name, served.model.fingerprint, served.catalogue.n_candidates)
 
     def follow(self) -> None:
         """Do what other workers did since: changes of items, another active model.
