@@ -156,3 +156,25 @@ def test_a_stopped_engine_has_answered_what_waited():
         return await asyncio.gather(*asked)
 
     assert {ids(answer)[0] for answer in asyncio.run(ask_and_stop())} == {"i2"}
+
+
+def test_a_stuck_search_is_told_to_whoever_watches(monkeypatch, tmp_path):
+    from fastapi.testclient import TestClient
+
+    from tests.serving.fakes import opened_over
+    from xdm.serving.app import create_app
+    from xdm.serving.routes import health
+    from xdm.serving.settings import ServeSettings
+    from xdm.serving.state import SqliteState
+
+    recommender = Gated()
+    opened = opened_over(served_by(recommender), tmp_path, state=SqliteState(tmp_path / "s.sqlite"))
+    monkeypatch.setattr(health, "STUCK_SECONDS", 0.2)
+    with TestClient(create_app(opened, ServeSettings(deadline_ms=50))) as client:
+        assert client.get("/health/live").status_code == 200
+        assert client.post("/v1/recommend", json={"user_id": "u1"}).json()["fallback"] == "deadline"
+        time.sleep(0.3)
+        assert client.get("/health/live").status_code == 503
+        recommender.gate.set()
+        time.sleep(0.1)
+        assert client.get("/health/live").status_code == 200

@@ -50,7 +50,7 @@ def create_app(opened: Opened, settings: ServeSettings) -> FastAPI:
     install_problem_handlers(app)
     for routes in (
         asking.routes(opened.service, engine), people.routes(opened.service), admin.routes(opened.shelf),
-        health.routes(opened),
+        health.routes(opened, engine),
     ):  # fmt: skip
         app.include_router(routes)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
@@ -68,5 +68,15 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
                 for status, response in operation["responses"].items():
                     if int(status) >= 400 and "content" in response:
                         response["content"] = {MEDIA_TYPE: response["content"]["application/json"]}
+        app.openapi_schema = _whole(document)
     assert app.openapi_schema is not None
     return app.openapi_schema
+
+
+def _whole(document: Any) -> Any:
+    """``document`` with whole numbers written as such: FastAPI makes 9.223372036854776e+18 of 2^63, which is another number."""
+    if isinstance(document, dict):
+        return {key: _whole(value) for key, value in document.items()}
+    if isinstance(document, list):
+        return [_whole(value) for value in document]
+    return int(document) if isinstance(document, float) and document.is_integer() else document

@@ -44,6 +44,7 @@ class Engine:
         self._deadline_s, self._queue_max = deadline_s, queue_max
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="xdm-engine", daemon=True)
+        self._busy_since: float | None = None
 
     def start(self) -> None:
         self._thread.start()
@@ -57,6 +58,12 @@ class Engine:
     def depth(self) -> int:
         """How many questions wait."""
         return self._queue.qsize()
+
+    @property
+    def busy_seconds(self) -> float:
+        """How long the thread has worked on what it answers now; 0 where it waits for questions."""
+        since = self._busy_since
+        return 0.0 if since is None else time.perf_counter() - since
 
     async def answer(self, question: Question) -> RecommendAnswer:
         """The answer to one question, ``deadline_s`` from now at the latest.
@@ -86,23 +93,27 @@ class Engine:
 
     def _run(self) -> None:
         while (waiting := self._take()) is not None:
+            self._busy_since = time.perf_counter()
             asked = [one for one in waiting if not one.answer.done()]  # a late one has its answer
-            if not asked:
-                continue
-            self._telemetry.batch(len(asked))
+            if asked:
+                self._answer_together(asked)
+            self._busy_since = None
+
+    def _answer_together(self, asked: Sequence[_Waiting]) -> None:
+        self._telemetry.batch(len(asked))
+        try:
+            answers = self._service.answers([one.question for one in asked])
+        except Exception as error:  # the thread must live
+            logger.error("a batch of %d questions failed", len(asked), exc_info=error)
+            self._telemetry.fault("engine")
+            answers = [self._service.popular_or_error(one.question, "model") for one in asked]
+        # Nearly always all of a batch wait in one loop: one call wakes it for all of them.
+        for loop in {one.loop for one in asked}:
+            theirs = [place for place, one in enumerate(asked) if one.loop is loop]
             try:
-                answers = self._service.answers([one.question for one in asked])
-            except Exception as error:  # the thread must live
-                logger.error("a batch of %d questions failed", len(asked), exc_info=error)
-                self._telemetry.fault("engine")
-                answers = [self._service.popular_or_error(one.question, "model") for one in asked]
-            # Nearly always all of a batch wait in one loop: one call wakes it for all of them.
-            for loop in {one.loop for one in asked}:
-                theirs = [place for place, one in enumerate(asked) if one.loop is loop]
-                try:
-                    loop.call_soon_threadsafe(_deliver, [asked[place] for place in theirs], [answers[place] for place in theirs])
-                except RuntimeError:  # the loop is closed: nobody waits any more
-                    logger.warning("%d answers came when nobody waited any more", len(theirs))
+                loop.call_soon_threadsafe(_deliver, [asked[place] for place in theirs], [answers[place] for place in theirs])
+            except RuntimeError:  # the loop is closed: nobody waits any more
+                logger.warning("%d answers came when nobody waited any more", len(theirs))
 
     def _take(self) -> list[_Waiting] | None:
         """What waits, at least one and at most `MAX_BATCH`; None when there is nothing to come."""

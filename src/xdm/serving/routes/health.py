@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from xdm.serving.engine import Engine
 from xdm.serving.errors import StateUnavailableError
+from xdm.serving.messages.common import Problem
 from xdm.serving.messages.models import LiveAnswer, ReadyAnswer
 from xdm.serving.opening import Opened
+from xdm.serving.problems import problem
 from xdm.serving.routes.answers import REASONS, documented, json_of
 
+STUCK_SECONDS = 60.0  # a batch that takes so long will not end
+STUCK: dict[int | str, dict[str, Any]] = {503: {"description": "The engine is stuck.", "model": Problem}}
 
-def routes(opened: Opened) -> APIRouter:
+
+def routes(opened: Opened, engine: Engine) -> APIRouter:
     """The operations for load balancers and monitors."""
     router = APIRouter(tags=["health"])
     began = time.monotonic()
 
-    @router.get("/health/live", response_model=LiveAnswer)
+    @router.get("/health/live", response_model=LiveAnswer, responses=STUCK)
     async def live() -> Response:
-        """Whether the process runs: restart it where this does not answer."""
+        """Whether the process runs: restart it where this does not answer, or answers 503."""
+        if engine.busy_seconds > STUCK_SECONDS:
+            return problem(503, f"one search has run for {engine.busy_seconds:.0f} s; restart the process")
         return json_of(LiveAnswer())
 
     @router.get("/health/ready", response_model=ReadyAnswer, responses={503: {"description": REASONS[503]}})
