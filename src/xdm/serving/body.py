@@ -11,7 +11,6 @@ from xdm.serving.problems import problem
 
 MAX_BODY_BYTES = 1 << 20
 READ_SECONDS = 10.0
-WITH_BODY = frozenset(["POST", "PUT", "PATCH"])
 
 CLOSE = {"Connection": "close"}  # what is left of the body is then dropped with the connection
 
@@ -35,10 +34,10 @@ class BodyLimit:
         headers = dict(scope["headers"])
         declared = headers.get(b"content-length", b"0")
         has_body = declared != b"0" or b"transfer-encoding" in headers
-        if not has_body and scope["method"] not in WITH_BODY:
+        if not has_body and scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
-        # A web page of another origin can send text/plain (or nothing) to a local service without asking, but never JSON.
+        # A web page of another origin can POST text/plain (or nothing) to a local service without asking, but never JSON.
         if headers.get(b"content-type", b"").split(b";")[0].strip().lower() != b"application/json":
             detail = "the body must be JSON; send it with the header Content-Type: application/json"
             await problem(415, detail, headers=CLOSE)(scope, receive, send)

@@ -73,7 +73,11 @@ async def _refused(request: Request, error: Exception) -> Response:
         404: f"there is nothing at {request.url.path}; /docs lists the paths",
         405: f"{request.method} is not for {request.url.path}; /docs lists the methods",
     }
-    return problem(error.status_code, details.get(error.status_code, str(error.detail)), headers=error.headers)
+    headers = {**(error.headers or {})}
+    if error.status_code == 405:  # the router names the methods of one operation at the path
+        operations = request.app.openapi()["paths"].get(route_of(request), {})
+        headers["Allow"] = ", ".join(sorted(map(str.upper, operations))) or headers.get("Allow", "GET")
+    return problem(error.status_code, details.get(error.status_code, str(error.detail)), headers=headers)
 
 
 async def _ours(request: Request, error: Exception) -> Response:

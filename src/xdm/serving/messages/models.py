@@ -21,6 +21,10 @@ class LoadRequest(Message):
     force: Flag = Field(False, description="load it even where it knows fewer than half of the active model's items")
 
 
+class Nothing(Message):
+    """Nothing is said: `{}`. A body all the same, so that no web page can send it without asking first."""
+
+
 class BundleAnswer(BaseModel):
     """One bundle of the models folder."""
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path
 from starlette.responses import Response
 
 from xdm.serving.messages.items import ItemsAnswer, ItemsRequest
-from xdm.serving.messages.models import ActivateAnswer, LoadAnswer, LoadRequest, ModelsAnswer
+from xdm.serving.messages.models import ActivateAnswer, LoadAnswer, LoadRequest, ModelsAnswer, Nothing
 from xdm.serving.routes.answers import WITH_BODY, documented, json_of
 from xdm.serving.shelf import Shelf
 
@@ -37,12 +37,12 @@ def routes(shelf: Shelf) -> APIRouter:
 
     # Before the path with a name, which would take it for one.
     @router.post("/v1/models/rollback", response_model=ActivateAnswer, **documented("admin", 404, *WITH_BODY))
-    def roll_back() -> Response:
+    def roll_back(asked: Nothing) -> Response:
         """Switch back to the model that was active before."""
         return json_of(shelf.roll_back())
 
     @router.post("/v1/models/{name}/activate", response_model=ActivateAnswer, **documented("admin", 404, *WITH_BODY))
-    def activate(name: BundleName) -> Response:
+    def activate(name: BundleName, asked: Nothing) -> Response:
         """Switch to a bundle, loading it where it is not; an answer is from one model or the other, never of both."""
         return json_of(shelf.activate(name))
 

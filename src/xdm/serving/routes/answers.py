@@ -18,7 +18,7 @@ REASONS = {
     409: "An event_id is stored already with other content; nothing of the batch is stored.",
     413: "The body is larger than the limit.",
     415: "The Content-Type is not application/json.",
-    422: "The JSON does not fit the schema.",
+    422: "The request does not fit the schema, or the bundle that it names fails a check.",
     429: "Too many requests with this key; Retry-After says when to come again.",
     500: "A fault of the service.",
     503: "The live events cannot be reached just now, or the service is stopping.",
