@@ -49,7 +49,7 @@ def test_the_folder_holds_what_the_layout_says(trained):
     manifest = read_manifest(trained)
     named = {line.split()[0] for line in (bundle_format.__doc__ or "").splitlines() if line.startswith("    ")}
     on_disk = {file.name for file in trained.iterdir()}
-    of_other_indexes = {bundle_format.SCORER, bundle_format.TREE_NODES, bundle_format.TREE_LEAVES}
+    of_other_indexes = {bundle_format.INDEX, bundle_format.SCORER, bundle_format.TREE_NODES, bundle_format.TREE_LEAVES}
     assert on_disk == {name for name in named if "." in name} - of_other_indexes
     assert set(manifest["files"]) == on_disk - {"manifest.json"}
     assert all(file_sha256(trained / name) == digest for name, digest in manifest["files"].items())

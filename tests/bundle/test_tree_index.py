@@ -60,7 +60,7 @@ def test_the_bundle_searches_its_tree_as_the_model_does(bundle, simulated):
     np.testing.assert_allclose(answer.scores[known], scores, atol=1e-4)
     every = torch_retriever(model, exhaustive=True)
     assert not isinstance(every, TreeRetriever)
-    wide = TreeRetriever(own.item_vectors, replace(own.tree, beam=len(own)), own._scorer)
+    wide = TreeRetriever(own.item_vectors, replace(own.tree, beam=len(own)), own.scorer)
     assert np.array_equal(wide.top_k(queries, 5)[1], every.top_k(queries, 5)[1])
 
 

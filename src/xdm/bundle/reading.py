@@ -14,8 +14,12 @@ from xdm.bundle.format import (
     EXACT,
     FORMAT,
     FORMAT_VERSION,
+    INDEX,
+    ITEM_TOWER,
+    ITEM_TOWER_INPUT,
     ITEM_VECTORS,
     ITEMS,
+    IVF,
     SCORED,
     SCORER,
     SCORER_INPUTS,
@@ -78,7 +82,7 @@ def read_index(path: Path, manifest: dict[str, Any], threads: int, *, exact: boo
     """The retriever of the bundle at ``path``, as its manifest names it; ``exact`` goes round an approximate index.
 
     Raises:
-        BundleError: a kind of index that this version does not know.
+        BundleError: a kind of index that this version does not know, or one that cannot be read.
     """
 
     def vectors(name: str) -> np.ndarray:
@@ -86,13 +90,29 @@ def read_index(path: Path, manifest: dict[str, Any], threads: int, *, exact: boo
 
     kind, items = manifest.get("index", EXACT), vectors(ITEM_VECTORS)
     scorer = OnnxScorer(path / SCORER, threads) if SCORER in manifest["files"] else None
-    if kind == EXACT:
+    if kind == EXACT or (kind == IVF and exact):
         return ExactRetriever(items)
+    if kind == IVF:
+        require_faiss(f"{path} has an index of the kind 'ivf'", "or go round it with the setting index=exact")
+        from xdm.retrieval.ann import AnnRetriever, read_ivf
+
+        return AnnRetriever(items, read_ivf(path / INDEX), manifest["ivf"]["nprobe"], manifest["ivf"]["k"])
     if kind == SCORED and scorer is not None:
         return FullScoring(scorer, items)
     if kind == TREE:
         return TreeRetriever(items, ItemTree(vectors(TREE_NODES), vectors(TREE_LEAVES), manifest["beam"]), scorer)
     raise BundleError(f"{path} has an index of the kind {kind!r}, which this version of xdm does not know; upgrade xdm")
+
+
+def require_faiss(what: str, otherwise: str = "") -> None:
+    """
+    Raises:
+        BundleError: ``what`` needs faiss, which is not installed; ``otherwise`` says what to do else.
+    """
+    try:
+        import faiss  # noqa: F401
+    except ImportError as error:
+        raise BundleError(f"{what}, which needs {error.name}: pip install 'xdm[ann]'{otherwise and f', {otherwise}'}") from None
 
 
 class BundleRecommender(TowerRecommender):
@@ -102,6 +122,7 @@ class BundleRecommender(TowerRecommender):
         self, path: Path, manifest: dict[str, Any], *, threads: int, exact: bool = False, control: Control | None = None
     ) -> None:
         self.path, self.manifest = path, manifest
+        self._item_tower = open_graph(path / ITEM_TOWER, threads) if ITEM_TOWER in manifest["files"] else None
         items = EntityTable.read(path / ITEMS, ITEM_ID)
         super().__init__(
             OnnxTower(path / TOWER, threads),
@@ -111,6 +132,13 @@ class BundleRecommender(TowerRecommender):
             BehaviourRules(**manifest["behaviours"]),
             control or _control(path, manifest.get("unclicked_source", "own"), len(items)),
         )
+
+    def new_item_vectors(self, codes: np.ndarray) -> np.ndarray | None:
+        """Vectors float32 ``[N, d']``, as they are scored, of new items by their features' ``codes`` ``[N, F]`` (the features of
+        ``items`` in their order, 0 for none); None where the model makes no vectors of features."""
+        if self._item_tower is None:
+            return None
+        return self._item_tower.run(None, {ITEM_TOWER_INPUT: np.ascontiguousarray(codes, np.int64)})[0]
 
 
 def load_recommender(

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 
 from xdm import __version__
 from xdm.bundle import format as bundle_format
-from xdm.bundle.format import SCORER_INPUTS, SCORER_OUTPUT, TOWER_INPUTS, TOWER_OUTPUT
+from xdm.bundle.format import (
+    ITEM_TOWER_INPUT,
+    ITEM_TOWER_OUTPUT,
+    SCORER_INPUTS,
+    SCORER_OUTPUT,
+    TOWER_INPUTS,
+    TOWER_OUTPUT,
+)
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.folders import MANIFEST, file_sha256, new_folder, write_json
@@ -112,6 +119,28 @@ class PairScores(nn.Module):
         return self.model.score(queries, vectors)
 
 
+class ItemTower(nn.Module):
+    """Vectors of items of which only the features are known: the graph that is exported."""
+
+    def __init__(self, model: RetrievalModel) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """``[N, d']``, as they are scored, from feature codes ``[N, F]`` (0 for none), without a row and a bias of the item."""
+        tables = self.model.output_features
+        vectors = torch.stack([table(codes[:, f]) for f, table in enumerate(tables)]).sum(0)
+        return self.model.scoring.items(vectors, vectors.new_zeros(vectors.shape[0]) if self.model.scoring.bias else None)
+
+
+def export_item_tower(model: RetrievalModel, path: Path) -> None:
+    """Write what the features of a model's item vectors add up to as an ONNX graph: codes ``[N, F]`` to vectors ``[N, d']``."""
+    example = (torch.ones((2, len(model.output_features)), dtype=torch.long),)
+    axes = {ITEM_TOWER_INPUT: {0: "items"}, ITEM_TOWER_OUTPUT: {0: "items"}}
+    model.eval()
+    _export(ItemTower(model), example, path, (ITEM_TOWER_INPUT,), ITEM_TOWER_OUTPUT, axes)
+
+
 def _export(
     module: nn.Module, example: tuple[Tensor, ...], path: Path, inputs: tuple[str, ...], output: str, axes: dict[str, dict[int, str]]
 ) -> None:
@@ -159,6 +188,8 @@ def write_index(model: RetrievalModel, folder: Path) -> dict[str, Any]:
     np.save(folder / bundle_format.ITEM_VECTORS, np.ascontiguousarray(vectors), allow_pickle=False)
     if not model.scoring.foldable:
         export_scorer(model, folder / bundle_format.SCORER)
+    if len(model.output_features):
+        export_item_tower(model, folder / bundle_format.ITEM_TOWER)
     tree = model.encoder.item_tree()
     if tree is None:
         return {"index": bundle_format.EXACT if model.scoring.foldable else bundle_format.SCORED}
@@ -187,6 +218,7 @@ def write_bundle(
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "items": catalogue.n_items, "candidates": catalogue.n_candidates, "users": catalogue.n_users,
             "width": model.encoder.width, "interests": model.encoder.interests, **index,
+            "scoring": {"kind": model.scoring.kind, "bias": model.scoring.bias},
             "behaviours": config.behaviours.model_dump(), "unclicked_source": config.data.unclicked_source, **facts,
             "files": {file.name: file_sha256(file) for file in sorted(folder.iterdir())},
         })  # fmt: skip

@@ -22,6 +22,7 @@ COMMANDS = {
     "compare": ("xdm.cli.compare:compare", "Paired tests between evaluated runs."),
     "report": ("xdm.cli.report:report", "Pictures and tables: geometry, case study, sweep."),
     "recommend": ("xdm.cli.recommend:recommend", "Top-K items for users of a store or for events given inline."),
+    "index": ("xdm.cli.index:index", "Give a bundle an approximate index, for large catalogues."),
     "serve": ("xdm.cli.serve:serve", "Serve a bundle over HTTP."),
     "keys": ("xdm.cli.keys:keys", "Make, list and revoke the API keys of a service."),
     "models": ("xdm.cli.models:models", "List the models and their settings."),

@@ -12,14 +12,20 @@ A model whose score needs the candidate beside the query is a `PairScoring`; it 
 
 from __future__ import annotations
 
+from typing import ClassVar, Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+Kind = Literal["inner_product", "cosine", "squared_distance", "pairs"]
+
 
 class Scoring(nn.Module):
-    """Base of all: what is ``foldable`` says how its queries and item vectors become those of an inner product."""
+    """Base of all: what is ``foldable`` says how its queries and item vectors become those of an inner product. ``kind`` is its name
+    in a bundle, for those who fold a vector without torch."""
 
+    kind: ClassVar[Kind]
     foldable = True
     bias = False  # whether each item has a learned bias
 
@@ -35,6 +41,8 @@ class Scoring(nn.Module):
 class InnerProduct(Scoring):
     """``q.v``, and ``+ b`` with ``bias``."""
 
+    kind: ClassVar[Kind] = "inner_product"
+
     def __init__(self, bias: bool = False) -> None:
         super().__init__()
         self.bias = bias
@@ -49,6 +57,8 @@ class InnerProduct(Scoring):
 class Cosine(InnerProduct):
     """The cosine divided by ``temperature``, and ``+ b`` with ``bias``. Vectors shorter than 1e-6 count as zeros."""
 
+    kind: ClassVar[Kind] = "cosine"
+
     def __init__(self, temperature: float, bias: bool = False) -> None:
         super().__init__(bias)
         self.temperature = temperature
@@ -62,6 +72,8 @@ class Cosine(InnerProduct):
 
 class SquaredDistance(Scoring):
     """``-|q - v|²``, and ``+ b`` with ``bias``, less ``|q|²``, which ranks nothing."""
+
+    kind: ClassVar[Kind] = "squared_distance"
 
     def __init__(self, bias: bool = False) -> None:
         super().__init__()
@@ -78,6 +90,7 @@ class SquaredDistance(Scoring):
 class PairScoring(Scoring):
     """A score of its own for each pair of a query and an item vector."""
 
+    kind: ClassVar[Kind] = "pairs"
     foldable = False
 
     def scores(self, queries: Tensor, vectors: Tensor) -> Tensor:

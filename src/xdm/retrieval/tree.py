@@ -101,7 +101,7 @@ class TreeRetriever:
     def _scores(self, query: np.ndarray, table: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The scores of ``query`` ``[K, d]`` and ``rows`` ``[C]`` of ``table``: float32 ``[C]``."""
         if self.scorer is None:
-            return _inner_products(query, table, rows)
+            return inner_products(query, table, rows)
         scores = self.scorer(query[None], table[rows])[0]
         if np.isnan(scores).any():
             raise InternalError("the score of a query and a node or item of the tree is NaN")
@@ -115,7 +115,8 @@ def recall(found: np.ndarray, wanted: np.ndarray) -> float:
 
 
 @njit(nogil=True, cache=True, fastmath=REGROUPED)
-def _inner_products(query, table, rows):
+def inner_products(query, table, rows):
+    """The largest inner product of the interests ``query`` ``[K, d]`` with each of the ``rows`` of ``table``: float32 ``[rows]``."""
     scores = np.empty(len(rows), np.float32)
     for i in range(len(rows)):
         row = table[rows[i]]
