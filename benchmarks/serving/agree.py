@@ -60,10 +60,12 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     of_model = sum(answers[user]["source"] == "model" for user in users)
     different = sum(one is None for one in found)
     swaps = [one for one in found if one is not None]
+    lists = {tuple(item["item_id"] for item in one["items"]) for one in answers.values()}
     return {
         "users": len(users), "events": len(events), "batches sent twice": sent_twice, "answered by the model": of_model,
+        "different lists among users": len(lists),
         "equal to the last place": sum(one == 0 for one in swaps), "equal but for ties": sum(one > 0 for one in swaps),
-        "places swapped among ties": sum(swaps), "different": different,
+        "places swapped among ties": sum(swaps), "unequal": different,
         "seconds": round(time.monotonic() - began, 1),
         "failed": [f"{different} users have other answers"] if different else [],
     }  # fmt: skip

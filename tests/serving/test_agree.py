@@ -17,6 +17,7 @@ def test_live_answers_are_the_offline_ones(bundle, tmp_path):
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "log.parquet")
     found = run_part("agree", "--log", tmp_path / "log.parquet", "--bundle", bundle, "--users", 30, "--k", 20)
     assert (found["users"], found["events"], found["answered by the model"]) == (30, 30 * 48, 30)
+    assert found["different lists among users"] > 15
     assert found["equal to the last place"] + found["equal but for ties"] == 30
 
 
