@@ -82,7 +82,8 @@ def test_the_recall_is_of_users_of_the_store_at_the_logs_end(indexed, simulated)
     for query in by_user:
         assert np.abs(drawn - query).max((1, 2)).min() < 1e-5
     exact = ExactRetriever(recommender.retriever.item_vectors)
-    assert recall(recommender.retriever.search_lists(queries, 5, told["nprobe"])[1], exact.top_k(queries, 5)[1]) == told["recall"]
+    found = recommender.retriever.top_k(queries, 5)[1]
+    assert recall(found, exact.top_k(queries, 5)[1]) >= told["recall"]  # more where an answer would be short
 
 
 def test_an_index_is_taken_off_again_and_the_bundle_is_what_it_was(indexed, trained, capfd):

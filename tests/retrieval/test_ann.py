@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdm.retrieval import ann
 from xdm.retrieval.ann import AnnRetriever, build_ivf, choose_nprobe, read_ivf, write_ivf
 from xdm.retrieval.exact import ExactRetriever
 from xdm.retrieval.tree import recall
@@ -41,12 +40,6 @@ def queries():
     return clustered(60, seed=2)[:, None]
 
 
-@pytest.fixture(autouse=True)
-def _no_filter_is_small(monkeypatch):
-    """So that filters over a few thousand items are put to the index."""
-    monkeypatch.setattr(ann, "FEW", 100)
-
-
 def exact_answers(vectors, queries, k, exclude, allowed):
     """``[(score, index)]`` of each question by plain sorting, best first, the smaller index first among equals."""
     answers = []
@@ -72,21 +65,21 @@ def test_over_all_lists_it_is_the_exact_search(data, n, interests, k):
     if data.draw(st.booleans()):
         allowed = np.array(sorted(data.draw(st.sets(st.integers(1, n)))), np.int32)
     index = build_ivf(vectors, lists=data.draw(st.integers(1, n)))
-    retriever = AnnRetriever(vectors, index, 1, k)
-    scores, items = retriever.search_lists(queries, k, index.nlist, exclude, allowed)
-    answered = retriever.top_k(queries, k, exclude, allowed)
+    retriever = AnnRetriever(vectors, index, index.nlist, data.draw(st.integers(1, 80)))
+    scores, items = retriever.top_k(queries, k, exclude, allowed)
+    assert scores.shape == items.shape == (3, k)
+    assert (scores.dtype, items.dtype) == (np.float32, np.int32)
     for q, wanted in enumerate(exact_answers(vectors, queries, k, exclude, allowed)):
-        fits = None if allowed is None else set(allowed.tolist())
-        for found_scores, found_items in ((scores[q], items[q]), (answered[0][q], answered[1][q])):
-            found = found_items[found_items != PADDING].tolist()
-            assert len(found) == len(wanted) == len(set(found))
-            assert fits is None or fits.issuperset(found)
-            assert exclude is None or not set(exclude[q].tolist()) & set(found)
-            assert (found_scores[len(found) :] == -np.inf).all()
-        # Which of several equal scores stand at the end is faiss's choice; the scores themselves are not.
-        assert scores[q, : len(wanted)].tolist() == [score for score, _ in wanted]
+        # Which of several equal scores stand at the end is the index's choice; the scores themselves are not.
+        assert scores[q].tolist() == [score for score, _ in wanted] + [-np.inf] * (k - len(wanted))
         above = [i for score, i in wanted if score > wanted[-1][0]]
         assert items[q, : len(above)].tolist() == above
+        found = items[q, : len(wanted)].tolist()
+        assert len(set(found)) == len(found)
+        assert found == [] or min(found) >= 1
+        assert items[q, len(wanted) :].tolist() == [PADDING] * (k - len(wanted))
+        assert allowed is None or set(allowed.tolist()).issuperset(found)
+        assert exclude is None or not set(exclude[q].tolist()) & set(found)
 
 
 def test_the_first_probes_that_reach_the_floor_are_chosen(vectors, index, queries):
@@ -120,7 +113,7 @@ def test_several_interests_are_answered_by_the_union_of_what_each_finds(vectors,
     np.testing.assert_allclose(found[0], best, rtol=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.05, 0.3, 0.9])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.6, 0.99])
 @pytest.mark.parametrize("kind", ["scattered", "of one side"])
 def test_filters_and_exclusions_cost_no_recall(vectors, index, queries, share, kind):
     rng = np.random.default_rng(4)
@@ -148,13 +141,26 @@ def test_an_answer_is_short_only_where_the_catalogue_is(vectors, index, queries)
     scores, items = retriever.top_k(queries, 140, [np.arange(1, 21, dtype=np.int32)] * len(queries), allowed)
     assert [sorted(row) for row in items.tolist()] == [[0] * 10 + list(range(21, 151))] * len(queries)
     assert (scores[:, 130:] == -np.inf).all()
-    # One list holds far fewer than 100 items: what it lacks comes from the exact search, and only then.
-    alone = retriever.search_lists(queries, 100, 1)[1]
-    short = alone[:, -1] == PADDING
-    assert short.any()
-    full, exact = retriever.top_k(queries, 100)[1], ExactRetriever(vectors).top_k(queries, 100)[1]
-    assert np.array_equal(full[short], exact[short])
-    assert np.array_equal(full[~short], alone[~short])
+    # One list holds far fewer than 100 items, and more than are left out of it.
+    assert len(retriever.search_lists(queries[0], 100, 1)[1]) < 100
+    assert (retriever.top_k(queries, 100)[1] != PADDING).all()
+    n = len(vectors)
+    every = retriever.top_k(queries[:2], n + 5, [np.array([3, 3, n + 1, 0]), np.array([], np.int64)])[1]
+    assert [np.count_nonzero(row) for row in every] == [n - 1, n]
+
+
+def test_where_the_best_are_excluded_more_lists_are_looked_into(vectors, index, queries):
+    exact = ExactRetriever(vectors)
+    retriever, _ = choose_nprobe(vectors, index, queries, 20, 0.99)
+    exclude = list(exact.top_k(queries, 300)[1])
+    wanted = exact.top_k(queries, 20, exclude)[1]
+    as_measured = [retriever.search_lists(q[0:1], 20, retriever.nprobe, e)[1] for q, e in zip(queries, exclude, strict=True)]
+    assert recall(as_measured, wanted) < 0.85
+    assert recall(retriever.top_k(queries, 20, exclude)[1], wanted) > 0.98
+    # Excluded items that are far from a question cost it nothing: the answer is that of the lists that were measured.
+    far = list(exact.top_k(-queries, 300)[1])
+    looked_into = [retriever.search_lists(q, 20, retriever.nprobe, e)[1] for q, e in zip(queries, far, strict=True)]
+    assert np.array_equal(retriever.top_k(queries, 20, far)[1], looked_into)
 
 
 def test_the_same_vectors_give_the_same_file(tmp_path, vectors, index):

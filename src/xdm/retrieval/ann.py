@@ -13,27 +13,30 @@ from pathlib import Path
 import faiss
 import numpy as np
 
-from xdm.retrieval.exact import ExactRetriever, checked_queries, checked_vectors
+from xdm.retrieval.exact import ExactRetriever, checked_queries, checked_vectors, few
 from xdm.retrieval.tree import inner_products, recall
 from xdm.schema import ITEM_DTYPE, PADDING, SCORE_DTYPE, BundleError, InternalError
 
 SEED = 7
 TRAINED_ON = 64  # vectors a list that k-means looks at: more change little and take longer
-FEW = 20_000  # allowed items that are scored one by one: less work than the lists that would have to be looked into
+SETTLED = 0.99  # an answer that shares so much with the one from fewer lists is not looked for any further
+WIDER = 4  # times as many lists: twice as many often hold nothing new under a filter, and the answer seems settled
+MOST = 8  # more than one list in so many, and those before, cost as much as the exact search
 
 
 class AnnRetriever:
     """The best of what the nearest lists hold, with the scores of `ExactRetriever`; some of the exact answer may be missing.
 
     Each interest of a question is searched on its own, and all that they find is scored again in float32 over ``item_vectors``.
-    A search is exact where few items are allowed, where nearly every list would be looked into, and where the lists hold
-    fewer than k items that may be answered: an answer is short only where the catalogue is. One thread, whatever the machine.
+    How many lists are enough was measured for the best ``k`` of all items. Where an answer reaches deeper (more items asked
+    for, the best ones excluded, others not allowed), more and more lists are looked into until the answer settles, and what does
+    not settle within an eighth of them is searched exactly. So is everything where few items are allowed, and what the lists
+    hold too little of: an answer is short only where the catalogue is. One thread, whatever the machine.
     """
 
     def __init__(self, item_vectors: np.ndarray, index: faiss.IndexIVF, nprobe: int, k: int = 100) -> None:
         """``item_vectors`` float32 ``[N, d]``: row i belongs to index i + 1, and is number i of ``index`` (`build_ivf`). ``nprobe``
-        lists are looked into for each interest when at most ``k`` items are asked for, for which the recall was measured; for
-        more of them, and under filters, more in proportion.
+        lists are enough for each interest to find the ``k`` best of all items.
 
         Raises:
             InternalError: vectors that `ExactRetriever` refuses, or an index that is not theirs.
@@ -65,55 +68,66 @@ class AnnRetriever:
             InternalError: a shape that does not fit, or a query that holds NaN or infinity.
         """
         queries = checked_queries(queries, self.item_vectors.shape[1], k, exclude)
-        n_allowed = len(self) if allowed is None else len(allowed)
-        lists = self._lists(k, n_allowed)
-        if lists >= self.index.nlist or (allowed is not None and n_allowed <= FEW):
+        if few(allowed, len(self)):
             return self._exact.top_k(queries, k, exclude, allowed)
-        scores, items = self.search_lists(queries, k, lists, exclude, allowed)
-        short = np.flatnonzero(items[:, -1] == PADDING)
-        if len(short):
-            some = None if exclude is None else [exclude[q] for q in short]
-            scores[short], items[short] = self._exact.top_k(queries[short], k, some, allowed)
-        return scores, items
-
-    def search_lists(
-        self,
-        queries: np.ndarray,
-        k: int,
-        lists: int,
-        exclude: list[np.ndarray] | None = None,
-        allowed: np.ndarray | None = None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """As `top_k`, of what the nearest ``lists`` lists of each interest hold and no more; ``queries`` are `checked_queries`."""
         faiss.omp_set_num_threads(1)  # of the calling thread: other requests have the other cores
         scores = np.full((len(queries), k), -np.inf, SCORE_DTYPE)
         items = np.full((len(queries), k), PADDING, ITEM_DTYPE)
         fitting = None if allowed is None else _only(allowed, len(self))
+        unsettled = []
         for q, interests in enumerate(queries):
-            left_out = None if exclude is None or not len(exclude[q]) else exclude[q]
-            found = self._found(interests, k, lists, fitting, left_out)
-            exact = inner_products(interests, self.item_vectors, found)
-            best = np.lexsort((found, -exact))[:k]
-            scores[q, : len(best)], items[q, : len(best)] = exact[best], found[best] + 1
+            answer = self._answer(interests, k, None if exclude is None else exclude[q], fitting)
+            if answer is None:
+                unsettled.append(q)
+            else:
+                scores[q], items[q] = answer
+        if unsettled:
+            some = None if exclude is None else [exclude[q] for q in unsettled]
+            scores[unsettled], items[unsettled] = self._exact.top_k(queries[unsettled], k, some, allowed)
         return scores, items
 
-    def _lists(self, k: int, n_allowed: int) -> int:
-        """How many lists to look into: as many more as the answer is longer, or the allowed items are rarer, than was measured."""
-        return self.nprobe * math.ceil(max(1.0, k / self.k) * len(self) / max(1, n_allowed))
+    def _answer(
+        self, interests: np.ndarray, k: int, left_out: np.ndarray | None, fitting: faiss.IDSelector | None
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        """Scores and items ``[k]`` of one question, None where it is to be searched exactly."""
+        lists = self.nprobe
+        scores, items = self.search_lists(interests, k, lists, left_out, fitting)
+        if fitting is None and len(items) == k and k + self._better(interests, left_out, scores[-1]) <= self.k:
+            return scores, items
+        while WIDER * lists * MOST <= self.index.nlist:
+            lists, before = WIDER * lists, items
+            scores, items = self.search_lists(interests, k, lists, left_out, fitting)
+            if len(items) == k and np.isin(items, before).mean() >= SETTLED:
+                return scores, items
+        return None
 
-    def _found(
-        self, interests: np.ndarray, k: int, lists: int, fitting: faiss.IDSelector | None, left_out: np.ndarray | None
-    ) -> np.ndarray:
-        """The rows of the ``k`` best of each interest in its nearest lists: int64, distinct."""
+    def _better(self, interests: np.ndarray, left_out: np.ndarray | None, score: float) -> int:
+        """How many of the items ``left_out`` would come before one of that ``score``."""
+        if left_out is None or not len(left_out):
+            return 0
+        rows = np.unique(left_out[(left_out != PADDING) & (left_out <= len(self))]) - 1
+        return int(np.count_nonzero(inner_products(interests, self.item_vectors, rows) >= score))
+
+    def search_lists(
+        self,
+        interests: np.ndarray,
+        k: int,
+        lists: int,
+        left_out: np.ndarray | None = None,
+        fitting: faiss.IDSelector | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The ``k`` best items of what the ``lists`` lists nearest each of ``interests`` ``[K, d]`` hold, or as many as there are: scores
+        and indices, best first; never one of ``left_out``."""
         selector = fitting
-        if left_out is not None:
-            # Named, so that they live until the search is over.
-            batch = faiss.IDSelectorBatch(np.asarray(left_out, np.int64) - 1)
-            others = faiss.IDSelectorNot(batch)
+        if left_out is not None and len(left_out):
+            others = faiss.IDSelectorNot(faiss.IDSelectorBatch(np.asarray(left_out, np.int64) - 1))
             selector = others if fitting is None else faiss.IDSelectorAnd(fitting, others)
         parameters = faiss.SearchParametersIVF(nprobe=lists, sel=selector)  # type: ignore[call-arg]  # its stubs lack it
         rows = self.index.search(interests, k, params=parameters)[1]
-        return np.unique(rows[rows >= 0])
+        found = np.unique(rows[rows >= 0])
+        scores = inner_products(interests, self.item_vectors, found)
+        best = np.lexsort((found, -scores))[:k]
+        return scores[best], (found[best] + 1).astype(ITEM_DTYPE)
 
 
 def _only(allowed: np.ndarray, n_items: int) -> faiss.IDSelector:
@@ -150,10 +164,12 @@ def choose_nprobe(
     retriever = AnnRetriever(item_vectors, index, 1, k)
     queries = checked_queries(queries, item_vectors.shape[1], k, None)
     wanted = ExactRetriever(item_vectors).top_k(queries, k)[1]
+    faiss.omp_set_num_threads(1)
     tried: dict[int, float] = {}
     nprobe = 1
     while nprobe < index.nlist:
-        tried[nprobe] = recall(retriever.search_lists(queries, k, nprobe)[1], wanted)
+        found = [retriever.search_lists(interests, k, nprobe)[1] for interests in queries]
+        tried[nprobe] = recall(found, wanted)
         if tried[nprobe] >= min_recall:
             return AnnRetriever(item_vectors, index, nprobe, k), tried
         nprobe *= 2

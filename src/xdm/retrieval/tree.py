@@ -5,6 +5,7 @@ Paper: Zhu et al., "Learning Tree-based Deep Model for Recommender Systems", KDD
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,8 +109,8 @@ class TreeRetriever:
         return scores
 
 
-def recall(found: np.ndarray, wanted: np.ndarray) -> float:
-    """The share of the items ``wanted`` ``[Q, k]`` (0 past the end of a list) that are in ``found`` ``[Q, k]``, over all questions."""
+def recall(found: Sequence[np.ndarray] | np.ndarray, wanted: np.ndarray) -> float:
+    """The share of the items ``wanted`` ``[Q, k]`` (0 past the end of a list) that are in ``found`` (Q lists of items)."""
     hits = sum(np.isin(want[want != PADDING], got).sum() for want, got in zip(wanted, found, strict=True))
     return float(hits / max(1, np.count_nonzero(wanted != PADDING)))
 
