@@ -16,6 +16,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import threading
 import urllib.request
 from pathlib import Path
 
@@ -87,14 +88,17 @@ def served(block: str, folder: Path) -> list[Step]:
         cwd=folder, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     assert server.stdout is not None
+    too_long = threading.Timer(120, server.kill)  # a service that never says where it listens ends the wait, too
+    too_long.start()
     try:
         said = ""
-        while not (found := re.search(r"answers at (http://\S+)\n", said)):
+        while not (found := re.search(r"answers at (http://\S+) ", said)):
             line = server.stdout.readline()
             assert line, f"the service ended before it listened:\n{said}"
             said += line
         return [(first, ""), *((command, answer_to(command, found[1])) for command, _ in rest)]
     finally:
+        too_long.cancel()
         server.terminate()
         server.communicate(timeout=20)
 

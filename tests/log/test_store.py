@@ -66,6 +66,14 @@ def test_events_outside_a_catalogue_are_left_out_user_by_user() -> None:
     assert events.in_catalogue(np.arange(4, dtype=np.int32)).item.tolist() == events.item.tolist()
 
 
+def test_collections_of_users_are_joined_in_order() -> None:
+    ones = [Events.of_one_user([3, 4], [1, 2], [True, False]), Events.of_one_user([], [], []), Events.of_one_user([5], [9], [True])]
+    joined = Events.joined([Events.joined(ones), ones[0]])
+    assert [joined.of_user(row).item.tolist() for row in range(joined.n_users)] == [[3, 4], [], [5], [3, 4]]
+    assert (joined.item.dtype, joined.offsets.dtype, len(joined)) == (ones[0].item.dtype, np.int64, 5)
+    assert Events.joined(ones[:1]) is ones[0]
+
+
 def test_events_of_one_user_can_be_sorted() -> None:
     events = Events.of_one_user([1, 2, 3], [9, 5, 9], [True, False, True], sort=True)
     assert events.item.tolist() == [2, 1, 3]

@@ -107,7 +107,7 @@ def sample_queries(recommender: BundleRecommender, store: Store, n: int) -> np.n
     found: list[np.ndarray] = []
     for first in range(0, len(drawn), USERS_AT_ONCE):
         rows = drawn[first : first + USERS_AT_ONCE]
-        events = joined([store.user_events(int(row) + 1).in_catalogue(mapping) for row in rows])
+        events = Events.joined([store.user_events(int(row) + 1).in_catalogue(mapping) for row in rows])
         n_users = len(rows)
         points = Points(events, np.arange(n_users), known[rows], np.full(n_users, store.time_range[1] + 1, np.int64))
         behaviours = recommender.behaviours(points)
@@ -119,12 +119,6 @@ def sample_queries(recommender: BundleRecommender, store: Store, n: int) -> np.n
     if not found:
         raise UsageError(f"no user of {store.path} has a click on an item of the bundle; give the store that it was trained on")
     return np.stack(found)
-
-
-def joined(events: list[Events]) -> Events:
-    """The events of several users, one user each, as the events of many."""
-    columns = {name: np.concatenate([getattr(one, name) for one in events]) for name in ("item", "time", "clicked", "session")}
-    return Events(offsets=np.cumsum([0, *map(len, events)], dtype=np.int64), **columns)
 
 
 def in_turns(retrievers: list[Retriever], queries: np.ndarray, k: int) -> list[float]:

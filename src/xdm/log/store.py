@@ -19,7 +19,7 @@ Users of part 0 come first in ``users.arrow``, then those of part 1, and so on. 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -72,6 +72,15 @@ class Events:
             order = np.argsort(time, kind="stable")
             item, time, clicked, session = item[order], time[order], clicked[order], session[order]
         return cls(item, time, clicked, session, np.array([0, len(item)], np.int64))
+
+    @classmethod
+    def joined(cls, events: Sequence[Events]) -> Events:
+        """The users of several collections, one after the other."""
+        if len(events) == 1:
+            return events[0]
+        columns = {name: np.concatenate([getattr(one, name) for one in events]) for name in ("item", "time", "clicked", "session")}
+        lengths = np.concatenate([np.diff(one.offsets) for one in events])
+        return cls(**columns, offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64))
 
     @property
     def n_users(self) -> int:

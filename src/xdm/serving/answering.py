@@ -10,7 +10,7 @@ import numpy as np
 
 from xdm.log.store import Events
 from xdm.retrieval.types import POPULAR, SOURCES, Points, TopK
-from xdm.schema import ITEM_DTYPE, PADDING, XdmError
+from xdm.schema import PADDING, XdmError
 from xdm.serving.messages.recommend import Fallback, RecommendAnswer, ScoredItem
 from xdm.serving.questions import Prepared, Question, Served, allowed_of, indices_of, prepare
 from xdm.serving.state import State
@@ -92,7 +92,7 @@ def _without_index(asked: Prepared, served: Served, error: Exception, counts: Co
 def _model(asked: Sequence[Prepared], served: Served, *, exact: bool) -> list[RecommendAnswer]:
     n = len(asked)
     points = Points(
-        joined([one.events for one in asked]), np.arange(n), np.array([one.user for one in asked], np.int32),
+        Events.joined([one.events for one in asked]), np.arange(n), np.array([one.user for one in asked], np.int32),
         np.array([one.at for one in asked], np.int64),
     )  # fmt: skip
     exclude = [one.excluded for one in asked] if any(len(one.excluded) for one in asked) else None
@@ -133,12 +133,3 @@ def scored_items(served: Served, items: np.ndarray, scores: np.ndarray) -> list[
     """External ids with their scores and ranks."""
     ids = served.catalogue.external_list(items)
     return list(map(ScoredItem, ids, scores.tolist(), range(1, len(ids) + 1)))
-
-
-def joined(events: Sequence[Events]) -> Events:
-    """The events of several users, one user each, as the events of many."""
-    if len(events) == 1:
-        return events[0]
-    columns = {name: np.concatenate([getattr(one, name) for one in events]) for name in ("item", "time", "clicked", "session")}
-    columns["item"] = columns["item"].astype(ITEM_DTYPE)
-    return Events(offsets=np.cumsum([0, *map(len, events)], dtype=np.int64), **columns)
