@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -32,6 +33,9 @@ def create_app(opened: Opened, settings: ServeSettings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         background = Background(opened, settings)
+        # What is there now stays: without this, each full collection walks all of it and holds up every request meanwhile.
+        gc.collect()
+        gc.freeze()
         engine.start()
         background.start()
         yield
