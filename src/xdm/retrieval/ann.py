@@ -116,8 +116,8 @@ class AnnRetriever:
         left_out: np.ndarray | None = None,
         fitting: faiss.IDSelector | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The ``k`` best items of what the ``lists`` lists nearest each of ``interests`` ``[K, d]`` hold, or as many as there are: scores
-        and indices, best first; never one of ``left_out``."""
+        """The ``k`` best items of what the ``lists`` lists nearest each of ``interests`` ``[K, d]`` hold, or as many as there are:
+        scores and indices, best first; never one of ``left_out``."""
         selector = fitting
         if left_out is not None and len(left_out):
             others = faiss.IDSelectorNot(faiss.IDSelectorBatch(np.asarray(left_out, np.int64) - 1))
