@@ -7,11 +7,13 @@ import json
 import numpy as np
 import pytest
 
-from tests.learning import call, sets
-from xdm.bundle.model import load_model
+from tests.learning import SMALL, call, sets
+from xdm.bundle.model import TrainedModel, load_model
 from xdm.bundle.reading import load_recommender
+from xdm.bundle.writing import torch_tower
 from xdm.log.store import Store
 from xdm.models.registry import MODELS
+from xdm.retrieval.types import Points
 from xdm.training.config import load_config
 
 ENCODERS = tuple(name for name in MODELS if name not in ("sdm", "sdm_actions"))  # of SDM: the other tests
@@ -37,6 +39,34 @@ def test_train_evaluate_and_recommend_with_skips(name, simulated, tmp_path, capf
     trained = load_model(bundle)
     vectors = np.load(bundle / "item_vectors.npy")
     assert np.array_equal(trained.model.item_vectors().detach().numpy(), vectors)
+    assert_the_tower_is_the_model(trained, Store(simulated))
+
+
+@pytest.mark.parametrize("name", ["sdm", "xdm", "sdm_actions"])
+def test_what_is_served_of_sdm_and_xdm_is_what_was_trained(name, simulated, tmp_path):
+    assert call("train", simulated, "--out", tmp_path / "bundle", "--model", name, *sets(*SMALL, "training.epochs=1"), "--quiet") == 0
+    assert_the_tower_is_the_model(load_model(tmp_path / "bundle"), Store(simulated))
+
+
+def assert_the_tower_is_the_model(trained: TrainedModel, store: Store) -> None:
+    """What is served answers as what was trained to 1e-4: all users of the log at three times, every third one a stranger."""
+    recommender = trained.recommender
+    mapping = np.concatenate([[0], recommender.catalogue.indices(store.items.vocabulary.ids)])
+    (first, events), *_ = store.parts()
+    events = events.in_catalogue(mapping)
+    rows = np.arange(events.n_users)
+    users = np.where(rows % 3, recommender.users.indices(store.users.vocabulary.ids.slice(first, len(rows))), 0).astype(np.int32)
+    begin, end = store.time_range
+    exported = recommender._tower
+    for at in (begin + (end - begin) // 4, begin + (end - begin) // 2, end + 3600):
+        points = Points(events, rows, users, np.full(len(rows), at))
+        found = recommender.behaviours(points)
+        known = np.flatnonzero(found.session >= 0)
+        assert len(known) > 50
+        served = recommender.queries(found, known, points)
+        recommender._tower = lambda batch: torch_tower(trained.model, batch)
+        np.testing.assert_allclose(served, recommender.queries(found, known, points), atol=1e-4, rtol=0)
+        recommender._tower = exported
 
 
 @pytest.mark.parametrize("name", ENCODERS)
