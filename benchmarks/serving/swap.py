@@ -50,9 +50,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         stop.set()
         for client in clients:
             client.join(30)
+        hanging = sum(client.is_alive() for client in clients)
     by_model = {fingerprint: seen[fingerprint] for fingerprint in answers}
     wrong = {verdict: count for verdict, count in seen.items() if verdict not in answers}
     failed = [f"{count} answers: {verdict}" for verdict, count in wrong.items()]
+    failed += [f"{hanging} clients wait for an answer"] if hanging else []
     failed += [f"no answer of {fingerprint}" for fingerprint, count in by_model.items() if not count]
     return {
         "swaps": swaps, "slowest swap (s)": slowest, "answers": sum(seen.values()), "by model": list(by_model.values()),
@@ -97,6 +99,8 @@ def _verdict(client: Client, question: dict[str, Any], place: int, answers: dict
         return f"fallback {reply.body['fallback']}"
     fingerprint = reply.body["model"]["fingerprint"]
     scores = {item["item_id"]: item["score"] for item in reply.body["items"]}
+    if fingerprint not in answers:
+        return f"an answer of {fingerprint}, which is neither model"
     wanted = answers[fingerprint][place]
     if len(scores) != len(wanted) or any(abs(scores.get(item, np.inf) - score) > TOLERANCE for item, score in wanted.items()):
         return f"not the answer of {fingerprint}, which it names"
