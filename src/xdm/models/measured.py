@@ -34,8 +34,11 @@ MEASURED: dict[str, tuple[Measured, ...]] = {
     "sdm_actions": (Measured(NEWS, "hr@50", 0.3932), Measured(VIDEOS, "recall@50", 0.1912)),
     "gru4rec": (Measured(SHOP.format("20,000"), "recall@20", 0.4363, "docs/models/gru4rec.md"),),
     "srgnn": (Measured("Diginetica, all sessions", "recall@20", 0.5082, "docs/models/srgnn.md"),),
-    "sasrec": (Measured(f"{FILMS}, 300 CPU seconds of training", "ndcg@10", 0.1456, "docs/speed.md"),),
-    "caser": (Measured("ML-1M, last fifth, two epochs", "map", 0.1256, "docs/models/caser.md"),),
+    "sasrec": (
+        Measured(f"{FILMS}, full softmax", "ndcg@10", 0.1737, "docs/models/sasrec.md"),
+        Measured(f"{FILMS}, 300 CPU seconds of training", "ndcg@10", 0.1456, "docs/speed.md"),
+    ),
+    "caser": (Measured("ML-1M, last fifth, five epochs", "map", 0.1599, "docs/models/caser.md"),),
     "cml": (Measured(FILMS, "ndcg@10", 0.0447, "docs/models/cml.md"),),
     "lrml": (Measured(FILMS, "ndcg@10", 0.0381, "docs/models/lrml.md"),),
     "transrec": (Measured(FILMS, "ndcg@10", 0.0626, "docs/models/transrec.md"),),
