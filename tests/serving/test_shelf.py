@@ -87,6 +87,22 @@ def test_a_model_is_loaded_beside_the_active_one_switched_to_and_rolled_back(mod
         assert ids(ask(client, events=seen)) == first
 
 
+def test_to_activate_what_is_active_keeps_the_way_back(models, tmp_path):
+    first, second = (fingerprint(models / name) for name in ("bundle", "bundle-2"))
+    with ExitStack() as stack:
+        (one, _), (other, opened) = (stack.enter_context(serving(models / "bundle", tmp_path / "s.sqlite")) for _ in range(2))
+        assert one.post("/v1/models/bundle/activate", json={}).json()["active"]["fingerprint"] == first
+        assert one.post("/v1/models/rollback", json={}).status_code == 404
+        for _ in range(3):  # as a client does that had no answer
+            switched = one.post("/v1/models/bundle-2/activate", json={}).json()
+            assert (switched["active"]["fingerprint"], switched["previous"]["fingerprint"]) == (second, first)
+        # a worker that has not heard of the switch yet: there it is one
+        assert other.post("/v1/models/bundle/activate", json={}).json()["active"]["fingerprint"] == first
+        assert opened.service.state.active_model().fingerprint == first
+        assert one.post("/v1/models/bundle-2/activate", json={}).json()["active"]["fingerprint"] == second
+        assert one.post("/v1/models/rollback", json={}).json()["active"]["fingerprint"] == first
+
+
 @pytest.mark.parametrize("harm", ["a byte", "a missing file", "no manifest", "nonsense"])
 def test_a_broken_bundle_is_refused_and_the_active_one_goes_on(models, tmp_path, harm):
     broken = models / "bundle-2"

@@ -144,17 +144,25 @@ class Shelf:
             to = self._current(to)
             check(to)
             if tell:
-                self._state.activate(to.name, to.model.fingerprint, self._configured, before.name)
+                self._state.activate(to.name, to.model.fingerprint, self._configured, self._before(to))
             self._service.served = to
         except Exception:
             self._telemetry.swapped("failed")
             raise
-        self._previous, self._loaded = before, None
+        self._previous, self._loaded = self._previous if before.model == to.model else before, None
         self._items_version = self._items_applied
         self._telemetry.swapped(outcome)
         self._telemetry.serves(to.name, to.model.fingerprint, to.catalogue.n_candidates)
         logger.info("model %s (%s) is active, before it %s", to.name, to.model.fingerprint, before.model.fingerprint)
-        return ActivateAnswer(name=to.name, active=to.model, previous=before.model)
+        return ActivateAnswer(name=to.name, active=to.model, previous=self._previous.model if self._previous else None)
+
+    def _before(self, to: Served) -> str | None:
+        """The bundle to go back to after a switch to ``to``: what all workers were told last, which this one may not follow yet. A
+        switch that is asked for twice, as by a client that had no answer, keeps the one before the first."""
+        told, active = self._state.active_model(), self._service.served
+        if told is not None and told.configured == self._configured:
+            return told.previous if told.fingerprint == to.model.fingerprint else told.name
+        return None if active.model == to.model else active.name
 
     def _opened(self, name: str) -> Served:
         path = self.folder / name
