@@ -16,8 +16,8 @@ from tests.serving.test_end_to_end import served
 from xdm.serving.keys import new_key, write_keys
 
 # A request that fits the schema may be told all the same: no such feature (400), item or bundle (404), an event_id that is
-# taken (409); a bundle may fail a check, and an item that is withdrawn takes no vector (422). A POST without a body is refused
-# before anyone asks what the path is for, so other methods are tried.
+# taken (409), too large (413); a bundle may fail a check, and an item that is withdrawn takes no vector (422). A POST without
+# a body is refused before anyone asks what the path is for, so other methods are tried.
 SETTINGS = """
 hooks = "hooks.py"
 [cache]
@@ -25,7 +25,9 @@ enabled = false
 [phases.coverage]
 unexpected-methods = ["OPTIONS", "PUT"]
 [checks.positive_data_acceptance]
-expected-statuses = ["2xx", "400", "404", "409"]
+expected-statuses = ["2xx", "400", "404", "409", "413"]
+[checks.negative_data_rejection]
+expected-statuses = ["4xx"]
 [[operations]]
 include-name = ["POST /v1/models", "POST /v1/items"]
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "404", "422"]
