@@ -128,6 +128,8 @@ def test_nothing_known_gives_the_most_clicked_items(recommender, simulated):
 
 WITHOUT_TORCH = """
 import sys
+# None in sys.modules makes an import of the name fail, as where it is not installed.
+sys.modules.update(dict.fromkeys(["torch", "safetensors", "faiss", "redis", "onnx"]))
 import numpy as np
 from xdm.bundle.reading import load_recommender
 from xdm.log.store import Events
@@ -135,13 +137,13 @@ from xdm.retrieval.types import Points
 recommender = load_recommender(sys.argv[1], threads=1)
 events = Events.of_one_user([1, 2, 3, 3, 4, 4], [10, 20, 30, 40, 50, 60], [True, True, False, False, False, False])
 answer = recommender.top_k(Points(events, np.array([0]), np.array([1], np.int32), np.array([100])), 3)
-print(answer.source[0], (answer.items > 0).sum(), *sorted({"torch", "polars", "safetensors"} & set(sys.modules)))
+print(answer.source[0], (answer.items > 0).sum(), "polars" in sys.modules)
 """
 
 
-def test_a_process_without_torch_recommends(trained):
+def test_a_process_that_has_neither_torch_nor_faiss_nor_redis_recommends(trained):
     ran = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, str(trained)], capture_output=True, text=True)
-    assert (ran.stdout.split(), ran.stderr) == (["0", "3"], "")
+    assert (ran.stdout.split(), ran.stderr) == (["0", "3", "False"], "")
 
 
 @pytest.mark.parametrize("name", ["tower.onnx", "item_vectors.npy", "items.arrow", "weights.safetensors", "steps.jsonl"])
