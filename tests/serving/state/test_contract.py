@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xdm.behaviours.rules import BehaviourRules
@@ -232,6 +232,24 @@ def test_changes_of_items_come_back_whole_and_in_order(places):
     assert other.item_changes(version) == (state.version(), [ItemChange("7"), ItemChange("new")])
     assert [change.item_id for change in other.item_changes(0)[1]] == ["v", "7", "new"]
     assert other.item_changes(state.version()) == (state.version(), [])
+
+
+IDS = st.one_of(ids, st.integers(0, 2**63 - 1), st.text(min_size=1))
+CHANGES = st.builds(
+    ItemChange, IDS, st.booleans(), st.dictionaries(st.text(min_size=1), st.text(min_size=1), max_size=3),
+    st.lists(IDS, max_size=3).map(tuple), st.none() | st.lists(st.floats(-1e6, 1e6), min_size=1, max_size=3).map(tuple),
+    st.none() | st.just("f00d"),
+)  # fmt: skip
+
+
+@settings(max_examples=30, deadline=None)
+@given(changes=st.lists(CHANGES, min_size=1, max_size=5, unique_by=lambda change: str(change.item_id)))
+@example(changes=[ItemChange(0)])
+def test_a_change_of_an_item_comes_back_as_it_was_made(places, changes):
+    state = places.open()
+    state.change_items(changes)
+    assert state.item_changes(0)[1] == changes
+    places.close()
 
 
 def test_the_active_model_is_known_to_all_and_raises_the_version(places):

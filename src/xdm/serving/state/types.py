@@ -150,9 +150,9 @@ class State(Protocol):
 
 
 def item_to_json(change: ItemChange) -> str:
-    """A change as text: only what is set."""
+    """A change as text: its id (which may be 0), and what else is set."""
     fields = {name: getattr(change, name) for name in type(change).__dataclass_fields__}
-    return json.dumps({name: value for name, value in fields.items() if value not in (False, None, (), {})})
+    return json.dumps({name: value for name, value in fields.items() if name == "item_id" or value not in (False, None, (), {})})
 
 
 def item_from_json(text: str | bytes) -> ItemChange:
