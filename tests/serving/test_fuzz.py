@@ -8,7 +8,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import httpx
 import pytest
@@ -124,6 +124,29 @@ def test_good_bodies_with_bad_bytes(client, path):
         answer = posted(client, path, broken)
         assert answer.status_code < 500, (broken, answer.text)
         assert answer.json()
+
+
+@pytest.mark.parametrize("name", [0, 1, 2**63 - 1, "0", "\x00", "a/b", "/\n//", " ", "%2F", "None", "\U0001f48e", "x" * 512])
+def test_every_id_is_an_id_of_everything(client, name):
+    seen = EVENT | {"event_id": name, "user_id": name, "session_id": name}
+    sent = client.post("/v1/events", json={"events": [seen]})
+    assert sent.json() in ({"accepted": a, "duplicates": 1 - a, "unknown_items": 0} for a in (0, 1))  # 0 and "0" name the same
+    held = client.get(f"/v1/users/{quote(str(name), safe='')}").json()
+    assert [event["session_id"] for event in held["events"]] in ([name], [0], ["0"])
+    posted = client.post("/v1/items", json={"items": [{"item_id": name, "similar_to": ITEMS[:2]}]})
+    assert (posted.status_code, posted.json()["not_recommended"]) == (200, [])
+    answer = client.post("/v1/recommend", json={"user_id": name, "only": [name]}).json()
+    assert [str(item["item_id"]) for item in answer["items"]] == [str(name)]
+    assert client.post("/v1/similar", json={"item_id": name, "k": 1}).status_code == 200
+    assert client.post("/v1/items", json={"items": [{"item_id": name, "withdrawn": True}]}).status_code == 200
+    assert client.delete(f"/v1/users/{quote(str(name), safe='')}").json()["deleted"] == 1
+
+
+def test_half_a_character_is_no_id(client):
+    for path, body in GOOD.items():
+        changed = json.dumps(body).replace('"u1"', r'"\ud800"').replace(f'"{ITEMS[0]}"', r'"\udc00"').replace('"bundle"', r'"\ud800"')
+        if changed != json.dumps(body):
+            assert posted(client, path, changed.encode()).status_code in (400, 422)
 
 
 # --- heads and paths ------------------------------------------------------------------------------------------------

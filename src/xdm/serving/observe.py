@@ -13,7 +13,7 @@ from typing import Any
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xdm.serving.logs import access, log_request
-from xdm.serving.problems import problem
+from xdm.serving.problems import problem, template_of
 from xdm.serving.telemetry import Telemetry
 
 REQUEST_ID = b"x-request-id"
@@ -84,7 +84,7 @@ class Observe:
             self._tell(scope, record, status, self._clock() - started)
 
     def _tell(self, scope: Scope, record: RequestRecord, status: int, seconds: float) -> None:
-        route = getattr(scope.get("route"), "path", NO_ROUTE)
+        route = template_of(scope) or NO_ROUTE
         method = scope["method"] if scope["method"] in METHODS else "other"
         self._telemetry.request_ended(route, method, status, seconds, record.key)
         if access.isEnabledFor(logging.INFO):

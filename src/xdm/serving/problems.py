@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Scope
 
 from xdm.schema import BundleError, XdmError
 from xdm.serving.errors import ConflictError, StateUnavailableError, UnknownBundleError, UnknownItemError
@@ -100,8 +101,14 @@ async def _fault(request: Request, error: Exception) -> Response:
 
 
 def route_of(request: Request) -> str:
-    """The route's template: a path may hold the id of a user, which is for no log."""
-    return str(getattr(request.scope.get("route"), "path", "an unknown path"))
+    """The route's template, or that there is none."""
+    return template_of(request.scope) or "an unknown path"
+
+
+def template_of(scope: Scope) -> str | None:
+    """The template of the route that the router found, as the OpenAPI document has it: a path may hold the id of a user, which is
+    for no log."""
+    return getattr(scope.get("route"), "path_format", None)
 
 
 def _server_error() -> Response:
