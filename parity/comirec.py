@@ -24,8 +24,8 @@ from comparing import Found, authors_argument, gradients, run
 from xdm.data.batches import Batch
 from xdm.models.comirec import ComiRec, ComiRecConfig, ComiRecDR, ComiRecDRConfig
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import Sizes
 from xdm.models.mind import MIND, MINDConfig
+from xdm.models.shared.inputs import Sizes
 from xdm.objectives.softmax import sampled_softmax
 
 ITEMS, WIDTH, INTERESTS, LENGTH = 1000, 16, 4, 20  # of ITEMS one is padding

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xdm.models.inputs import Sizes
 from xdm.models.registry import model_config
 from xdm.models.retrieval_model import RetrievalModel
+from xdm.models.shared.inputs import Sizes
 from xdm.models.unclicked import UnclickedConfig
 
 TOLERANCE = 1e-5

@@ -42,9 +42,10 @@ def case(asked: Namespace, unit_ball: bool, negatives: int) -> tuple[Found, Foun
     drawn = pairs(negatives)
     theirs = authors_side(asked, kind="lrml", margin=MARGIN, unit_ball=unit_ball, **drawn, **weights)
     everyone = model(asking(np.arange(1, USERS + 1))).query  # [U, 1, d]
-    queries = model.encoder.encode(asking(drawn["user"]))  # [P, 1, d]
+    batch = asking(drawn["user"])
+    queries = model.encoder.encode(batch)  # [P, 1, d]
     targets = torch.from_numpy(drawn["positive"])[:, None]  # [P, 1]
-    loss = PAIRS * model.encoder.own_loss(queries, targets, model, Drawn(drawn["negatives"]))
+    loss = PAIRS * model.encoder.own_loss(queries, targets, batch, model, Drawn(drawn["negatives"]))
     found = {"scores": model.score(everyone, model.item_vectors()), "loss": loss, **gradients(loss, weights.items())}
     return {name: value.detach() for name, value in found.items()}, theirs
 

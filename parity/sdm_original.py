@@ -27,10 +27,10 @@ from comparing import Found, authors_argument, gradients, run
 from torch import Tensor
 
 from xdm.data.batches import Batch
-from xdm.models.inputs import Sizes
 from xdm.models.presets import preset
 from xdm.models.registry import model_config
 from xdm.models.retrieval_model import RetrievalModel
+from xdm.models.shared.inputs import Sizes
 from xdm.models.unclicked import UnclickedConfig
 from xdm.objectives.samplers import Negatives, log_expected_count, log_uniform_probability
 from xdm.training.config import ObjectiveConfig, TrainingConfig

@@ -137,8 +137,9 @@ def ours(model: RetrievalModel, rows: list[list[int]], targets: np.ndarray, n_pa
     kept: list[Tensor] = []
     score = model.encoder.score
     model.encoder.score = lambda *given: kept.append(score(*given)) or kept[-1]  # type: ignore[method-assign, func-returns-value]
-    queries = model(batch_of(rows).at(ASKED)).query
-    loss = model.encoder.own_loss(queries, torch.from_numpy(targets)[:, None], model, np.random.default_rng(seed))
+    batch = batch_of(rows).at(ASKED)
+    queries = model(batch).query
+    loss = model.encoder.own_loss(queries, torch.from_numpy(targets)[:, None], batch, model, np.random.default_rng(seed))
     loss = loss * len(targets) * model.encoder.depth / n_pairs  # a mean over pairs
     slopes = {
         name.removeprefix("gradient of "): slope for name, slope in gradients(loss, model.named_parameters()).items()

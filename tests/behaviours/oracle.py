@@ -18,14 +18,23 @@ def sessions(clicks, gap, maximum):
     return found
 
 
+def numbers(opens):
+    """The number of the session of each click, from 1, by whether each opens one; the first is of the first, whatever was before."""
+    found = []
+    for place, opening in enumerate(opens):
+        found.append(1 if place == 0 else found[-1] + opening)
+    return found
+
+
 def behaviours(events, t, rules, features):
     """``events``: ``(item, time, clicked, session_id or None)`` of one user in log order; ``features``: name -> item -> value.
 
-    Returns ``{"short": […], "long": {name: […]}, "unclicked": […]}``.
+    Returns ``{"short": […], "sessions": […], "long": {name: […]}, "unclicked": […]}``.
     """
     before = [event for event in sorted(events, key=lambda event: event[1]) if event[1] < t]
     clicks = [(item, time, session) for item, time, clicked, session in before if clicked]
     found = sessions(clicks, rules.session_gap, rules.session_max)
+    opens = [place == 0 for session in found for place in range(len(session))]
     if rules.history_max:  # whatever their session
         found = [clicks[: -rules.history_max], clicks[-rules.history_max :]] if clicks else []
     short = found[-1] if found else []
@@ -51,6 +60,7 @@ def behaviours(events, t, rules, features):
         while len(stream) >= 2 * rules.stream_max:
             stream = stream[rules.stream_max :]
     return {
-        "short": [item for item, _, _ in short], "long": long, "unclicked": kept[-rules.unclicked_max :],
+        "short": [item for item, _, _ in short], "sessions": numbers(opens[len(opens) - len(short) :]), "long": long,
+        "unclicked": kept[-rules.unclicked_max :],
         "stream": stream if rules.stream_max else [],
     }  # fmt: skip

@@ -37,6 +37,7 @@ def events_of(users):
 def answer(found, q):
     return {
         "short": found.short_term(q).tolist(),
+        "sessions": oracle.numbers(found.click_opens[slice(*found.short[q])].tolist()),
         "long": {name: found.long_term(q, f).tolist() for f, name in enumerate(found.feature_names)},
         "unclicked": found.unclicked(q).tolist(),
         "stream": list(zip(*(column.tolist() for column in found.exposures(q)), strict=True)),
@@ -95,8 +96,8 @@ def test_equals_the_oracle_for_users_with_thousands_of_events(seed):
 
 def test_an_event_at_t_is_invisible_and_one_second_before_is_not():
     events = [(1, 10, True, None), (2, 10, False, None), (2, 10, False, None)]
-    assert one(events, 10) == {"short": [], "long": {"item_id": [], "category": []}, "unclicked": [], "stream": []}
-    assert one(events, 11) == {"short": [1], "long": {"item_id": [], "category": []}, "unclicked": [2], "stream": []}
+    assert one(events, 10) == {"short": [], "sessions": [], "long": {"item_id": [], "category": []}, "unclicked": [], "stream": []}
+    assert one(events, 11) == {"short": [1], "sessions": [1], "long": {"item_id": [], "category": []}, "unclicked": [2], "stream": []}
 
 
 def test_session_gap_is_strict():
@@ -112,7 +113,8 @@ def test_equal_session_ids_join_over_any_gap_and_missing_ones_never():
 
 def test_a_full_session_opens_a_new_one_and_becomes_long_term():
     events = [(item, 0, True, None) for item in (1, 2, 3, 4)]
-    assert one(events, 1) == {"short": [4], "long": {"item_id": [3, 2, 1], "category": [2, 1]}, "unclicked": [], "stream": []}
+    long = {"item_id": [3, 2, 1], "category": [2, 1]}
+    assert one(events, 1) == {"short": [4], "sessions": [1], "long": long, "unclicked": [], "stream": []}
 
 
 def test_sessions_of_more_than_fifty_clicks_are_cut_at_fifty():

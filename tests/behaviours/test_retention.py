@@ -83,7 +83,7 @@ def test_no_place_after_it_would_do_but_within_a_chain_of_clicks(past, rule):
     clicks = [number for number, e in enumerate(held) if e[2]]
     for further in range(place + 1, len(held) + 1):
         before, after = [c for c in clicks if c < further], [c for c in clicks if c >= further]
-        within = bool(before and after) and not rule.history_max and (
+        within = bool(before and after) and (
             held[after[0]][1] - held[before[-1]][1] < rule.session_gap
             or (held[after[0]][3] is not None and held[after[0]][3] == held[before[-1]][3])
         )  # fmt: skip

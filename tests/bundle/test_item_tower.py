@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from tests.models.batches import N_ITEMS, SIZES, SMALL_MODELS
+from tests.models.batches import N_ITEMS, SIZES
+from tests.models.settings import SMALL_MODELS
 from xdm.bundle.format import ITEM_TOWER, ITEM_TOWER_INPUT
 from xdm.bundle.model import load_model
 from xdm.bundle.reading import load_recommender, open_graph, read_manifest

@@ -14,8 +14,9 @@ from xdm.data.rows import TrainingRows
 
 FEATURES = {"item_id": lambda item: item, "category": category_of}
 
-# user, label's item, short-term session, long-term item ids, long-term categories, unclicked sequence, stream
-Record = tuple[Any, int, tuple, tuple, tuple, tuple, tuple]
+# user, label's item, short-term session, the number of each click's session, long-term item ids, long-term categories, unclicked
+# sequence, stream
+Record = tuple[Any, int, tuple, tuple, tuple, tuple, tuple, tuple]
 
 
 def training_rows(store: Any, rules: Any, until: int, min_clicks: int = 1, **options: Any) -> tuple[Any, TrainingRows]:
@@ -35,6 +36,7 @@ def records(catalogue: Any, rows: TrainingRows, batch_size: int = 3) -> list[Rec
             assert batch.unclicked_owner[sequence] == row
             assert batch.position[p] < batch.short_length[row]
             short = batch.short[row, : batch.position[p] + 1]
+            sessions = batch.short_session[row, : batch.position[p] + 1]
             by_item, by_category = (codes[codes > 0] for codes in batch.long[row])
             unclicked = batch.unclicked[batch.unclicked_of == sequence]
             stream = ()
@@ -45,8 +47,8 @@ def records(catalogue: Any, rows: TrainingRows, batch_size: int = 3) -> list[Rec
                 stream = tuple(zip(item_id(batch.stream[line, :end]), clicked, strict=True))
             found.append((
                 catalogue.users.vocabulary.external_list(batch.user[[row]])[0], item_id(np.array([label]))[0],
-                tuple(item_id(short)), tuple(item_id(by_item)), tuple(category(by_category)), tuple(item_id(unclicked)),
-                stream,
+                tuple(item_id(short)), tuple(sessions.tolist()), tuple(item_id(by_item)), tuple(category(by_category)),
+                tuple(item_id(unclicked)), stream,
             ))  # fmt: skip
     return found
 
@@ -82,19 +84,21 @@ def expected(
                 known["unclicked"] = oracle.behaviours(user, asked, rules, FEATURES)["unclicked"]
                 kept.append((item, sum(c[1] < time for c in numbered), known))
         if rules.history_max:
-            kept = windows(kept, [event[0] for event in in_order], rules.history_max)
+            opens = [begins[place] == place for place in range(len(in_order))]
+            kept = windows(kept, [event[0] for event in in_order], opens, rules.history_max)
         for item, _, known in kept:
-            found[(number, item, tuple(known["short"]), tuple(known["long"]["item_id"]), tuple(known["long"]["category"]),
-                   tuple(known["unclicked"]), tuple(known["stream"]))] += 1  # fmt: skip
+            found[(number, item, tuple(known["short"]), tuple(known["sessions"]), tuple(known["long"]["item_id"]),
+                   tuple(known["long"]["category"]), tuple(known["unclicked"]), tuple(known["stream"]))] += 1  # fmt: skip
     return found, dropped
 
 
-def windows(kept: list[tuple], clicks: list[int], size: int) -> list[tuple]:
+def windows(kept: list[tuple], clicks: list[int], opens: list[bool], size: int) -> list[tuple]:
     """``(label, clicks visible, what is known)`` in order of time, as a row of ``size`` clicks lets them be seen: counted back
     from the last label, all labels that see a click of the last one's window share its beginning and its long-term lists."""
     found, begin, long = [], None, None
     for item, visible, known in reversed(kept):
         if begin is None or visible <= begin:
             begin, long = max(0, visible - size), known["long"]
-        found.append((item, visible, {**known, "short": clicks[begin:visible], "long": long}))
+        sessions = oracle.numbers(opens[begin:visible])
+        found.append((item, visible, {**known, "short": clicks[begin:visible], "sessions": sessions, "long": long}))
     return found

@@ -8,76 +8,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from tests.models.settings import SMALL_MODELS
 from xdm.data.batches import Batch
-from xdm.models.inputs import Sizes
 from xdm.models.registry import model_config
 from xdm.models.retrieval_model import RetrievalModel
+from xdm.models.shared.inputs import Sizes
 from xdm.models.unclicked import UnclickedConfig
 
 N_ITEMS, N_USERS = 30, 9
 SIZES = Sizes(N_ITEMS, 25, N_USERS, {"category": 5, "brand": 3}, {"age": 4, "region": 2})
 BARE = Sizes(N_ITEMS, 25, N_USERS)
 
-# Small widths; what a test does not set.
-SMALL_MODELS: dict[str, dict[str, Any]] = {
-    "sdm": {"width": 8, "heads": 2, "item_width": 6, "feature_width": 3, "user_width": 4, "field_width": 2, "dropout": 0.2},
-    "gru4rec": {"width": 8}, "sasrec": {"width": 8, "heads": 2},
-    "ligr": {"width": 8, "heads": 2}, "hstu": {"width": 8, "heads": 2, "key_width": 3, "value_width": 5},
-    "bert4rec": {"width": 8, "inner": 12}, "comirec": {"width": 8},
-    "caser": {"width": 8, "user_width": 4, "horizontal": 3, "vertical": 2}, "srgnn": {"width": 8},
-    "comirec_dr": {"width": 8}, "mind": {"width": 8},
-    "cml": {"width": 8}, "transrec": {"width": 8}, "lrml": {"width": 8, "slots": 5, "deviation": 0.5, "negatives": 10, "margin": 2.0},
-    "tdm": {
-        "width": 8, "windows": [1, 1, 2, 4], "hidden": [12, 10], "attention_hidden": 6, "norm": "layer", "negatives": [6, 3, 2],
-        "beam": 4,
-    },
-}  # fmt: skip
-SDM_SWITCHES: dict[str, dict[str, Any]] = {
-    "lstm": {}, "gru": {"cell": "gru"}, "gru reset before": {"cell": "gru_reset_before", "layers": 2},
-    "two layers": {"layers": 2}, "no residual": {"user_residual": False},
-    "one residual": {"layers": 3, "residual_layers": 1}, "no user id": {"user_width": 0}, "actions": {"name": "sdm_actions"},
-    "concat attention": {"user_attention": "concat"}, "dot attention": {"user_attention": "dot"},
-    "no user attention": {"user_attention": "none"}, "no long term": {"long_term": False},
-    "neither": {"user_attention": "none", "long_term": False}, "dot scores": {"long_score": "dot"},
-    # e_u has 4 + 2 + 2 = 8 dimensions, as many as d: no projection then
-    "dot scores of equal widths": {"user_attention": "dot", "long_score": "dot", "item_width": 8, "feature_width": 8},
-    **{f"fusion {kind}": {"fusion": kind} for kind in ("feature_gated", "add", "multiply", "concat")},
-    "widths by name": {"feature_widths": {"brand": 5}, "field_widths": {"region": 3}},
-    "left out by name": {"feature_widths": {"category": 0}, "field_widths": {"age": 0}},
-    "ids alone": {"feature_width": 0, "field_width": 0}, "tied": {"item_width": 8, "tie_item_embedding": True},
-    "orthogonal": {"init": "orthogonal"},
-}  # fmt: skip
-# Of the encoders that read the session alone.
-SESSION_SWITCHES: dict[str, dict[str, Any]] = {
-    "gru4rec two layers": {"name": "gru4rec", "lower_layers": [6], "input_dropout": 0.3},
-    "gru4rec with features": {"name": "gru4rec", "feature_width": 3},
-    "gru4rec one-hot": {"name": "gru4rec", "tie_item_embedding": False, "lower_layers": [6]},
-    "gru4rec separate": {"name": "gru4rec", "tie_item_embedding": False, "item_width": 5},
-    "gru4rec paper's cell": {"name": "gru4rec", "cell": "paper", "bias": False},
-    "sasrec original": {"name": "sasrec", "norm": "original"}, "sasrec one block": {"name": "sasrec", "blocks": 1},
-    "sasrec with features": {"name": "sasrec", "feature_width": 3, "tie_item_embedding": False},
-    "sasrec post": {"name": "sasrec", "norm": "post", "attention_output": True},
-    "sasrec from the end": {"name": "sasrec", "positions": "from_end"},
-    "gsasrec": {"name": "sasrec", "norm": "original", "scale_inputs": False, "norm_eps": 1e-5, "tie_item_embedding": False},
-    "ligr with features": {"name": "ligr", "feature_width": 3}, "ligr from the end": {"name": "ligr", "positions": "from_end"},
-    "hstu of the request": {"name": "hstu", "time_bias": "request"}, "hstu of no time": {"name": "hstu", "time_bias": "none"},
-    "hstu with features": {"name": "hstu", "feature_width": 3, "tie_item_embedding": False},
-    "bert4rec with features": {"name": "bert4rec", "feature_width": 3, "tie_item_embedding": False},
-    "caser long window": {"name": "caser", "window": 9, "feature_width": 3}, "caser without user": {"name": "caser", "user_width": 0},
-    "caser other activations": {"name": "caser", "conv_activation": "tanh", "dense_activation": "identity"},
-    "srgnn two steps": {"name": "srgnn", "steps": 2, "window": 6}, "srgnn not hybrid": {"name": "srgnn", "hybrid": False},
-    "srgnn with features": {"name": "srgnn", "feature_width": 3, "tie_item_embedding": False},
-    "comirec one interest": {"name": "comirec", "interests": 1}, "comirec with features": {"name": "comirec", "feature_width": 3},
-    "comirec not tied": {"name": "comirec", "tie_item_embedding": False},
-    "comirec_dr with features": {"name": "comirec_dr", "feature_width": 3}, "comirec_dr one": {"name": "comirec_dr", "interests": 1},
-    "mind of interests alone": {"name": "mind", "layers": 0, "adaptive": False}, "mind two layers": {"name": "mind", "layers": 2},
-    "mind soft": {"name": "mind", "power": 1.0, "user_width": 4}, "mind with features": {"name": "mind", "feature_width": 3},
-    "cml with covariances": {"name": "cml", "covariance": 10.0}, "transrec with a penalty": {"name": "transrec", "l2": 0.1},
-    "lrml own relations": {"name": "lrml", "negative_relation": "own"}, "lrml of any length": {"name": "lrml", "unit_ball": False},
-    "tdm attention": {"name": "tdm", "variant": "attention"}, "tdm batch norm": {"name": "tdm", "norm": "batch"},
-    "tdm with features": {"name": "tdm", "feature_width": 3}, "tdm no hidden layer": {"name": "tdm", "hidden": []},
-    "tdm not tied": {"name": "tdm", "variant": "attention", "tie_item_embedding": False},
-}  # fmt: skip
 XDM_SWITCHES: dict[str, dict[str, Any]] = {
     **{pooling: {"pooling": pooling, "heads": 2} for pooling in ("sum", "mean", "attention", "self_attention", "gru")},
     **{f"{pooling} with user": {"pooling": pooling, "user_query": True, "heads": 2}
@@ -118,8 +59,10 @@ def batch_of(
     # a click a minute or so, and each question some time after the last click that it may see
     times = 1_700_000_000 + np.cumsum(rng.integers(1, 120, short.shape), axis=1)
     position = np.concatenate([np.arange(n) for n in lengths])
+    # every third click or so opens a session
+    sessions = np.where(short > 0, 1 + np.cumsum((np.arange(short.shape[1]) > 0) & (short % 3 == 0), axis=1), 0)
     batch = Batch(
-        short=short, short_time=np.where(short > 0, times, 0), short_length=counts, long=lists,
+        short=short, short_time=np.where(short > 0, times, 0), short_session=sessions, short_length=counts, long=lists,
         user=rng.integers(1, N_USERS + 1, size),
         profile=np.stack(profile, axis=1) if profile else np.zeros((size, 0), np.int64),
         unclicked=rng.integers(1, N_ITEMS + 1, sum(unclicked)), unclicked_of=np.repeat(np.arange(size), unclicked),
@@ -163,7 +106,7 @@ def session(batch: Batch, b: int) -> Batch:
     zeros = torch.zeros(int(mine.sum()), dtype=torch.long)
     return replace(
         batch, short=batch.short[[b], :length], short_time=batch.short_time[[b], :length],
-        short_length=batch.short_length[[b]], long=batch.long[[b], :, :long],
+        short_session=batch.short_session[[b], :length], short_length=batch.short_length[[b]], long=batch.long[[b], :, :long],
         user=batch.user[[b]], profile=batch.profile[[b]], unclicked=batch.unclicked[sequence],
         unclicked_of=torch.zeros(int(sequence.sum()), dtype=torch.long), unclicked_owner=torch.zeros(1, dtype=torch.long),
         row=zeros, position=batch.position[mine], time=batch.time[mine], unclicked_row=zeros,

@@ -1,4 +1,4 @@
-"""Dynamic routing in NumPy for one row of clicks: the judge of `xdm.models.capsules`."""
+"""Dynamic routing in NumPy for one row of clicks: the judge of `xdm.models.shared.capsules`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What every model keeps, with and without the unclicked extension, whatever its switches.
 
-A new model is under this contract as soon as it stands in `MODELS`; its settings need an alternative in `ALTERNATIVES`.
+A new model is under this contract as soon as it stands in `MODELS`; its settings need an alternative in `tests/models/settings/`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,18 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.models.batches import (
-    SDM_SWITCHES,
-    SESSION_SWITCHES,
-    SMALL_MODELS,
     XDM_SWITCHES,
     batch_of,
     last_points,
     model_of,
     session,
 )
+from tests.models.settings import ALTERNATIVES, SDM_SWITCHES, SESSION_SWITCHES, SMALL_MODELS
 from xdm.bundle.format import EXACT, SCORED, TREE
 from xdm.bundle.reading import OnnxTower, read_index
 from xdm.bundle.writing import export_tower, torch_retriever, torch_tower, write_index
-from xdm.models.inputs import NoUserInputs
 from xdm.models.registry import MODELS
+from xdm.models.shared.inputs import NoUserInputs
 from xdm.models.transrec import TransRec
 from xdm.models.unclicked import UnclickedConfig
 from xdm.schema import ConfigError
@@ -91,10 +89,12 @@ def test_later_items_change_no_earlier_query(model, batch):
         short = batch.short.clone()
         inside = torch.arange(7) < batch.short_length[:, None]
         short[:, place:] = torch.where(inside[:, place:], short[:, place:] % 30 + 1, 0)
+        sessions = batch.short_session.clone()
+        sessions[:, place:] = torch.where(inside[:, place:], sessions[:, place:] + 1, 0)
         stream = batch.stream.clone()  # two exposures for each click
         shown = torch.arange(14) < 2 * batch.short_length[:, None]
         stream[:, 2 * place :] = torch.where(shown[:, 2 * place :], stream[:, 2 * place :] % 30 + 1, 0)
-        after = queries(model, replace(batch, short=short, stream=stream))
+        after = queries(model, replace(batch, short=short, short_session=sessions, stream=stream))
         early = batch.position < place
         assert torch.equal(after[early], before[early])
         assert not torch.equal(after[~early], before[~early])
@@ -243,74 +243,6 @@ def test_the_index_of_a_bundle_answers_as_brute_force_over_the_model_s_own_score
     assert all(len(set(row)) == 10 for row in top_items.tolist())
 
 
-# For every setting of every model what it is changed from (over the small model) and to.
-SDM_ALTERNATIVES = {
-    "width": ({}, 10), "heads": ({}, 4), "cell": ({}, "gru"), "layers": ({}, 2), "residual_layers": ({"layers": 2}, 0),
-    "dropout": ({}, 0.4), "item_width": ({}, 7), "feature_width": ({}, 4), "feature_widths": ({}, {"brand": 5}),
-    "user_width": ({}, 0), "field_width": ({}, 3), "field_widths": ({}, {"age": 1}), "user_attention": ({}, "dot"),
-    "user_residual": ({}, False), "long_term": ({}, False), "long_score": ({}, "dot"), "fusion": ({}, "add"),
-    "tie_item_embedding": ({"item_width": 8}, True), "init": ({}, "orthogonal"),
-}  # fmt: skip
-ALTERNATIVES = {
-    "sdm": SDM_ALTERNATIVES,
-    "sdm_actions": SDM_ALTERNATIVES,
-    "gru4rec": {
-        "width": ({}, 10), "lower_layers": ({}, [6]), "input_dropout": ({}, 0.4), "hidden_dropout": ({}, 0.2),
-        "cell": ({}, "paper"), "item_width": ({"tie_item_embedding": False}, 5), "feature_width": ({}, 4),
-        "bias": ({}, False), "tie_item_embedding": ({}, False),
-    },
-    "sasrec": {
-        "width": ({}, 10), "blocks": ({}, 1), "heads": ({}, 4), "dropout": ({}, 0.4), "length": ({}, 60),
-        "positions": ({}, "from_end"), "norm": ({}, "original"), "norm_eps": ({}, 1e-3), "scale_inputs": ({}, False),
-        "attention_output": ({}, True), "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
-    },
-    "ligr": {
-        "width": ({}, 10), "blocks": ({}, 1), "heads": ({}, 4), "dropout": ({}, 0.4), "inner": ({}, 3), "length": ({}, 60),
-        "positions": ({}, "from_end"), "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
-    },
-    "hstu": {
-        "width": ({}, 10), "blocks": ({}, 1), "heads": ({}, 1), "key_width": ({}, 4), "value_width": ({}, 4), "dropout": ({}, 0.4),
-        "length": ({}, 60), "time_bias": ({}, "request"), "temperature": ({}, 0.1), "feature_width": ({}, 4),
-        "tie_item_embedding": ({}, False),
-    },
-    "bert4rec": {
-        "width": ({}, 10), "blocks": ({}, 1), "heads": ({}, 4), "inner": ({}, 10), "dropout": ({}, 0.4),
-        "attention_dropout": ({}, 0.4), "length": ({}, 60), "mask_share": ({}, 0.5), "feature_width": ({}, 4),
-        "tie_item_embedding": ({}, False),
-    },
-    "caser": {
-        "width": ({}, 10), "user_width": ({}, 5), "window": ({}, 3), "horizontal": ({}, 2), "vertical": ({}, 1),
-        "conv_activation": ({}, "tanh"), "dense_activation": ({}, "sigmoid"), "dropout": ({}, 0.2), "feature_width": ({}, 4),
-    },
-    "srgnn": {
-        "width": ({}, 10), "steps": ({}, 2), "window": ({}, 3), "hybrid": ({}, False), "feature_width": ({}, 4),
-        "tie_item_embedding": ({}, False),
-    },
-    "comirec": {
-        "width": ({}, 10), "interests": ({}, 2), "hidden": ({}, 3), "length": ({}, 60), "feature_width": ({}, 4),
-        "tie_item_embedding": ({}, False),
-    },
-    "comirec_dr": {
-        "width": ({}, 10), "interests": ({}, 2), "length": ({}, 60), "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
-    },
-    "mind": {
-        "width": ({}, 10), "interests": ({}, 2), "adaptive": ({}, False), "deviation": ({}, 2.0), "power": ({}, 1.0),
-        "layers": ({}, 2), "length": ({}, 60), "feature_width": ({}, 4), "user_width": ({}, 4), "field_width": ({}, 3),
-        "tie_item_embedding": ({}, False),
-    },
-    "cml": {"width": ({}, 10), "radius": ({}, 0.5), "covariance": ({}, 1.0)},
-    "transrec": {"width": ({}, 10), "l2": ({}, 0.1)},
-    "lrml": {
-        "width": ({}, 10), "slots": ({}, 4), "deviation": ({}, 0.2), "unit_ball": ({"deviation": 2.0}, False), "negatives": ({}, 2),
-        "margin": ({}, 0.5), "negative_relation": ({}, "own"),
-    },
-    "tdm": {
-        "variant": ({}, "attention"), "width": ({}, 10), "windows": ({}, [1, 2, 2, 3]), "hidden": ({}, [12]),
-        "attention_hidden": ({"variant": "attention"}, 7), "norm": ({}, "batch"), "negatives": ({}, [5, 3, 2]),
-        "negatives_for": ({}, "label"), "category": ({}, "brand"), "tree_epochs": ({}, 2), "beam": ({}, 16),
-        "feature_width": ({}, 4), "tie_item_embedding": ({}, False),
-    },
-}  # fmt: skip
 UNCLICKED_ALTERNATIVES = {
     "items": ({}, "input"), "pooling": ({}, "mean"), "user_query": ({}, True), "heads": ({"pooling": "self_attention"}, 2),
     "fusion": ({}, "gate"), "confidence": ({}, -2.0), "dropout": ({}, 0.4),

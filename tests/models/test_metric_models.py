@@ -11,9 +11,9 @@ import torch
 from tests.models.batches import N_ITEMS, N_USERS, SIZES, batch_of
 from xdm.models.cml import CML, CMLConfig
 from xdm.models.lrml import LRML, LRMLConfig
-from xdm.models.scoring import SquaredDistance
+from xdm.models.shared.scoring import SquaredDistance
+from xdm.models.shared.users import into_ball
 from xdm.models.transrec import TransRec, TransRecConfig
-from xdm.models.users import into_ball
 
 LENGTHS, LONG, UNCLICKED = [1, 7, 3, 2], [0, 4, 1, 0], [3, 0, 2, 1]
 CODES = np.stack([np.arange(N_ITEMS + 1), np.zeros(N_ITEMS + 1, int), np.zeros(N_ITEMS + 1, int)])
@@ -230,7 +230,7 @@ def test_lrml_own_loss_scores_negatives_with_the_positive_relation(batch):
     model.train()
     targets = torch.randint(1, SIZES.n_candidates + 1, (len(batch.row), 2), generator=torch.Generator().manual_seed(0))
     queries = model.encoder.encode(batch)
-    loss = model.encoder.own_loss(queries, targets, model, np.random.default_rng(5))
+    loss = model.encoder.own_loss(queries, targets, batch, model, np.random.default_rng(5))
     drawn = np.random.default_rng(5).integers(1, SIZES.n_candidates + 1, (len(targets), 3))
     keys, memory = numbers(model.encoder.scoring.keys), numbers(model.encoder.scoring.memory)
     items, wanted, hits = numbers(model.encoder.items.tables[0].weight), 0.0, 0
@@ -246,4 +246,4 @@ def test_lrml_own_loss_scores_negatives_with_the_positive_relation(batch):
     assert model.encoder.scoring.memory.grad.any()
     assert model.encoder.scoring.keys.grad.any()  # what a public port forgets to train
     model.encoder.config.negative_relation = "own"
-    assert model.encoder.own_loss(queries, targets, model, np.random.default_rng(5)) is None
+    assert model.encoder.own_loss(queries, targets, batch, model, np.random.default_rng(5)) is None

@@ -8,8 +8,8 @@ import torch
 
 from tests.models.batches import batch_of
 from xdm.models.encoder import best_interest
-from xdm.models.prefixes import prefixes
-from xdm.models.scoring import Cosine, InnerProduct, SquaredDistance
+from xdm.models.shared.prefixes import prefixes
+from xdm.models.shared.scoring import Cosine, InnerProduct, SquaredDistance
 
 D = 6
 

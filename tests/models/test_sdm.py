@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.models.batches import SDM_SWITCHES, SIZES, batch_of, model_of
-from xdm.models.inputs import widths_of
-from xdm.models.layers import masked_softmax
+from tests.models.batches import SIZES, batch_of, model_of
+from tests.models.settings import SDM_SWITCHES
 from xdm.models.presets import preset
 from xdm.models.sdm import SDMConfig
+from xdm.models.shared.inputs import widths_of
+from xdm.models.shared.layers import masked_softmax
 from xdm.schema import ConfigError
 from xdm.training.config import load_config
 

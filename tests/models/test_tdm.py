@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.models.batches import N_ITEMS, SIZES, batch_of, model_of
 from xdm.models import tdm
-from xdm.models.inputs import Sizes
+from xdm.models.shared.inputs import Sizes
 from xdm.retrieval.exact import ExactRetriever
 from xdm.retrieval.scoring import FullScoring
 from xdm.retrieval.tree import TreeRetriever
@@ -134,7 +134,7 @@ def test_the_attention_in_small_parts_is_the_same_and_so_are_its_gradients(monke
     for size in (1 << 23, 500):
         monkeypatch.setattr(tdm, "HIDDEN_AT_ONCE", size)
         model = model_with_life(variant="attention").train()
-        model.encoder.own_loss(model(batch).query, targets, model, np.random.default_rng(0)).backward()
+        model.encoder.own_loss(model(batch).query, targets, batch, model, np.random.default_rng(0)).backward()
         gradients.append({name: weight.grad for name, weight in model.named_parameters()})
     for name, gradient in gradients[0].items():
         torch.testing.assert_close(gradients[1][name], gradient, atol=1e-5, rtol=1e-4)
@@ -203,7 +203,7 @@ def test_the_loss_equals_a_naive_one(variant, negatives_for, n_targets):
             score = model.score(queries[[point]], node_vector(model, node)[None]).item()
             total -= math.log(1 / (1 + math.exp(-score if label else score)))
         count += sum(label for _, label in pairs)
-    found = model.encoder.own_loss(queries, targets, model, np.random.default_rng(9))
+    found = model.encoder.own_loss(queries, targets, batch, model, np.random.default_rng(9))
     assert found.item() == pytest.approx(total / count, rel=1e-4)
 
 
@@ -254,7 +254,7 @@ def test_catalogues_of_a_few_items(n_candidates, variant):
     queries = model(batch).query
     for negatives_for in ("batch", "label"):
         model.encoder.config.negatives_for = negatives_for
-        loss = model.encoder.own_loss(queries, torch.ones((5, 1), dtype=torch.long), model, np.random.default_rng(0))
+        loss = model.encoder.own_loss(queries, torch.ones((5, 1), dtype=torch.long), batch, model, np.random.default_rng(0))
         assert torch.isfinite(loss)
         assert (loss == 0) == (n_candidates == 1)
 

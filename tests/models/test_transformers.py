@@ -12,9 +12,9 @@ import torch
 from tests.models.batches import BARE, N_ITEMS, batch_of
 from xdm.models.bert4rec import BERT4Rec, BERT4RecConfig, masked_places
 from xdm.models.hstu import HSTU, HSTUConfig
-from xdm.models.layers import Dropout
 from xdm.models.ligr import LiGR, LiGRConfig
 from xdm.models.sasrec import SASRec, SASRecConfig
+from xdm.models.shared.layers import Dropout
 
 LENGTHS = [1, 6, 3, 5]
 IDS = np.arange(N_ITEMS + 1)[None]

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from tests.learning import memory_store
 from tests.models.batches import batch_of, model_of
 from xdm.data.catalogue import build_catalogue
-from xdm.models.scoring import PairScoring
+from xdm.models.shared.scoring import PairScoring
 from xdm.objectives.samplers import InBatch, Popularity, Uniform
 from xdm.schema import ConfigError, InternalError
 from xdm.training.config import ObjectiveConfig, ObjectiveName, load_config, parse_config

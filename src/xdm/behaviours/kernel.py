@@ -202,6 +202,7 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
 
     Returns:
         ``clicks`` int64 ``[C]`` (places of the clicks of the asked users in the event columns);
+        ``opens`` bool ``[C]`` (whether each of them is the first of a session);
         ``short`` int64 ``[Q, 2]`` (the short-term session is ``clicks[short[q, 0]:short[q, 1]]``);
         ``session`` int64 ``[Q]`` (which distinct session that is, from 0; -1 where no click is visible);
         ``long_offsets`` int64 ``[S * F + 1]``, ``long_values`` int32 (list ``s * F + f`` is feature f before session s);
@@ -214,7 +215,7 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
     unclicked_offsets = np.zeros(n_questions + 1, np.int64)
     long_values, unclicked_values = np.empty(1024, np.int32), np.empty(1024, np.int32)
     n_long = n_unclicked = n_sessions = n_clicks = 0
-    clicks = np.empty(1024, np.int64)
+    clicks, opens = np.empty(1024, np.int64), np.empty(1024, np.bool_)
     size = 0
     start, click_item, click_time, click_session = (
         np.empty(size, np.int64),
@@ -252,7 +253,7 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
                 capacity *= 2
             scratch, key = np.empty((5, capacity), np.int32), np.empty(capacity, np.int32)
         # 4.1: sessions over the clicks
-        clicks = _room(clicks, n_clicks, n_events)
+        clicks, opens = _room(clicks, n_clicks, n_events), _room(opens, n_clicks, n_events)
         m = 0
         for e in range(begin, end):
             if clicked[e]:
@@ -260,6 +261,8 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
                 click_item[m], click_time[m], click_session[m] = item[e], time[e], session[e]
                 m += 1
         session_starts(click_time[:m], click_session[:m], gap, session_max, start[:m])
+        for c in range(m):
+            opens[n_clicks + c] = start[c] == c
         visible, previous = 0, -1
         for ask in range(first_question, q):
             while visible < m and click_time[visible] < times[ask]:
@@ -283,6 +286,6 @@ def behaviours_at(item, time, clicked, session, offsets, rows, times, features, 
         else:
             unclicked_offsets[first_question + 1 : q + 1] = n_unclicked
     return (
-        clicks[:n_clicks].copy(), short, session_of, long_offsets[: n_sessions * n_features + 1].copy(),
+        clicks[:n_clicks].copy(), opens[:n_clicks].copy(), short, session_of, long_offsets[: n_sessions * n_features + 1].copy(),
         long_values[:n_long].copy(), unclicked_offsets, unclicked_values[:n_unclicked].copy(),
     )  # fmt: skip

@@ -39,6 +39,7 @@ class Behaviours:
     feature_names: tuple[str, ...]
     click_item: np.ndarray  # [C] int32
     click_time: np.ndarray  # [C] int64
+    click_opens: np.ndarray  # [C] bool, whether each click is the first of a session
     click_place: np.ndarray  # [C] int64, where each click stands in the event columns
     short: np.ndarray  # [Q, 2] int64 into the clicks
     session: np.ndarray  # [Q] int64, -1 where no click is visible
@@ -86,7 +87,7 @@ def behaviours(
         raise InternalError("events name items beyond the feature table; they belong to another catalogue")
     in_order = bool(((rows[1:] > rows[:-1]) | ((rows[1:] == rows[:-1]) & (times[1:] >= times[:-1]))).all())
     order = np.arange(0) if in_order else np.lexsort((times, rows))
-    clicks, short, session, long_offsets, long_values, unclicked_offsets, unclicked_values = behaviours_at(
+    clicks, opens, short, session, long_offsets, long_values, unclicked_offsets, unclicked_values = behaviours_at(
         events.item, events.time, events.clicked, events.session, events.offsets,
         rows if in_order else rows[order], times if in_order else times[order], features.codes,
         rules.session_gap, rules.session_max, rules.history_max, rules.long_window, rules.long_max,
@@ -97,7 +98,7 @@ def behaviours(
         short, session = short[back], session[back]
         unclicked_offsets, unclicked_values = take_lists(unclicked_offsets, unclicked_values, back)
     return Behaviours(
-        features.names, events.item[clicks], events.time[clicks], clicks, short, session,
+        features.names, events.item[clicks], events.time[clicks], opens, clicks, short, session,
         long_offsets, long_values, unclicked_offsets, unclicked_values, *_streams(events, rows, times, rules.stream_max),
     )  # fmt: skip
 
@@ -126,6 +127,7 @@ def concatenate(found: Sequence[Behaviours]) -> Behaviours:
         found[0].feature_names,
         np.concatenate([one.click_item for one in found]),
         np.concatenate([one.click_time for one in found]),
+        np.concatenate([one.click_opens for one in found]),
         np.zeros(0, np.int64),
         np.concatenate([one.short + shift for one, shift in zip(found, clicks[:-1], strict=True)]),
         np.concatenate([np.where(one.session < 0, -1, one.session + shift)

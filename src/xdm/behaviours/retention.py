@@ -59,14 +59,13 @@ def _opening(events: Events, clicks: np.ndarray, rule: BehaviourRules) -> int:
 def _may_begin(events: Events, known: np.ndarray, clicks: np.ndarray, rule: BehaviourRules) -> np.ndarray:
     """Whether events from each place on are understood without those before it: bool ``[end + 1]``."""
     allowed = np.ones(len(known) + 1, np.bool_)
-    if not rule.history_max:
-        session = events.session[clicks]
-        joined = (session[1:] >= 0) & (session[1:] == session[:-1])
-        joined |= np.diff(events.time[clicks]) < rule.session_gap
-        inside = np.zeros(len(known) + 2, np.int64)  # +1 after a click that the next one joins, -1 after that one
-        inside[clicks[:-1][joined] + 1] += 1
-        inside[clicks[1:][joined] + 1] -= 1
-        allowed &= np.cumsum(inside)[: len(allowed)] == 0
+    session = events.session[clicks]
+    joined = (session[1:] >= 0) & (session[1:] == session[:-1])
+    joined |= np.diff(events.time[clicks]) < rule.session_gap
+    inside = np.zeros(len(known) + 2, np.int64)  # +1 after a click that the next one joins, -1 after that one
+    inside[clicks[:-1][joined] + 1] += 1
+    inside[clicks[1:][joined] + 1] -= 1
+    allowed &= np.cumsum(inside)[: len(allowed)] == 0
     if rule.stream_max:
         counted = np.concatenate([[0], np.cumsum(known)])
         allowed &= counted % rule.stream_max == 0

@@ -43,7 +43,7 @@ STEPS = "steps.jsonl"
 
 # Inputs of the exported tower, in order: fields of `xdm.data.batches.Batch` at one point a row.
 TOWER_INPUTS = (
-    "short", "short_time", "short_length", "long", "user", "profile", "unclicked", "unclicked_of", "time",
+    "short", "short_time", "short_session", "short_length", "long", "user", "profile", "unclicked", "unclicked_of", "time",
     "stream", "stream_action", "stream_position",
 )  # fmt: skip
 TOWER_OUTPUT = "queries"

@@ -46,6 +46,7 @@ class PointTower(nn.Module):
         self,
         short: Tensor,
         short_time: Tensor,
+        short_session: Tensor,
         short_length: Tensor,
         long: Tensor,
         user: Tensor,
@@ -60,8 +61,8 @@ class PointTower(nn.Module):
         """Tensors as in `Batch`; queries ``[B, K, d']``."""
         rows = torch.arange(short.shape[0], device=short.device)
         batch = Batch(
-            short=short, short_time=short_time, short_length=short_length, long=long, user=user, profile=profile,
-            unclicked=unclicked, unclicked_of=unclicked_of,
+            short=short, short_time=short_time, short_session=short_session, short_length=short_length, long=long,
+            user=user, profile=profile, unclicked=unclicked, unclicked_of=unclicked_of,
             unclicked_owner=rows, row=rows, position=short_length - 1, time=time, unclicked_row=rows,
             stream=stream, stream_action=stream_action, stream_owner=rows, stream_row=rows, stream_position=stream_position,
         )  # fmt: skip
@@ -83,14 +84,15 @@ def export_tower(model: RetrievalModel, path: Path) -> None:
     sizes = model.sizes
     # Two rows of unequal length, so that nothing of the example is taken for a constant of the model.
     example = (
-        torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([[1, 2, 3], [1, 0, 0]]), torch.tensor([3, 1]),
+        torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([[1, 2, 3], [1, 0, 0]]), torch.tensor([[1, 1, 2], [1, 0, 0]]),
+        torch.tensor([3, 1]),
         torch.ones((2, 1 + len(sizes.features), 2), dtype=torch.long), torch.zeros(2, dtype=torch.long),
         torch.zeros((2, len(sizes.profile)), dtype=torch.long), torch.ones(3, dtype=torch.long), torch.zeros(3, dtype=torch.long),
         torch.tensor([4, 2]),
         torch.tensor([[1, 1, 1], [1, 0, 0]]), torch.tensor([[1, 2, 1], [2, 0, 0]]), torch.tensor([2, 0]),
     )  # fmt: skip
     axes = {name: {0: "batch"} for name in (*TOWER_INPUTS, TOWER_OUTPUT)}
-    axes["short"][1] = axes["short_time"][1] = "clicks"
+    axes["short"][1] = axes["short_time"][1] = axes["short_session"][1] = "clicks"
     axes["long"][2] = "long"
     axes["stream"][1] = axes["stream_action"][1] = "exposures"
     axes["unclicked"][0] = axes["unclicked_of"][0] = "unclicked"

@@ -24,6 +24,7 @@ class Batch:
 
     short: Any  # [B, T] int64: items of the short-term session, oldest first
     short_time: Any  # [B, T] int64: when each was clicked, in seconds
+    short_session: Any  # [B, T] int64: which session each belongs to, from 1 (`history_max` reaches back over several)
     short_length: Any  # [B] int64, >= 1
     long: Any  # [B, F, M] int64: per feature (item_id first) the codes of the long-term list, most recent first
     user: Any  # [B] int64: user index, 0 unknown
@@ -84,7 +85,16 @@ def short_lists(found: Behaviours, points: np.ndarray) -> dict[str, np.ndarray]:
     nothing = np.zeros(places.shape, np.int64)
     items = np.where(inside, found.click_item[places], 0).astype(np.int64) if len(found.click_item) else nothing
     times = np.where(inside, found.click_time[places], 0) if len(found.click_time) else nothing
-    return {"short": items, "short_time": times, "short_length": lengths}
+    return {"short": items, "short_time": times, "short_session": session_numbers(found, places, inside), "short_length": lengths}
+
+
+def session_numbers(found: Behaviours, places: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """int64 ``[P, T]``: the session of each of the clicks ``places`` ``[P, T]`` of ``found``, from 1; 0 where ``inside`` is false."""
+    if not len(found.click_opens):
+        return np.zeros(places.shape, np.int64)
+    opens = found.click_opens[places].astype(np.int64)
+    opens[:, 0] = 1  # a row may begin within a session
+    return np.where(inside, opens.cumsum(axis=1), 0)
 
 
 def streams(found: Behaviours, points: np.ndarray, row: np.ndarray) -> dict[str, np.ndarray]:

@@ -15,6 +15,7 @@ from xdm.behaviours.points import Behaviours, FeatureTable, Lists, behaviours, c
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.batches import Batch, flat_lists, long_lists, short_lists, streams
 from xdm.data.catalogue import Catalogue
+from xdm.data.clicks import TrainingLog
 from xdm.data.controls import Control
 from xdm.data.labels import Labels, labels_of, next_items, own_sessions
 from xdm.data.profiles import profile_codes
@@ -29,7 +30,7 @@ class TrainingRows:
 
     ``n_rows`` sessions hold ``n_labels`` labels, each predicted from what the latest session before it had become by
     then. ``dropped`` counts the labels that cannot be used, by reason. ``lengths`` int64 ``[n_rows]``: visible clicks.
-    ``item_clicks`` int64 ``[n_candidates]``: how often each candidate was clicked, for samplers.
+    ``item_clicks`` int64 ``[n_candidates]``: how often each candidate was clicked, for samplers. ``log``: the part as a whole.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TrainingRows:
         user as ``label_scope`` says, stand in a label.
         """
         self.item_clicks = catalogue.clicks
+        self.log = TrainingLog(store, catalogue, until)
         self._profile = profile_codes(catalogue.users)
         self._rules, self._label_scope, self._unclicked_at = rules, label_scope, unclicked_at
         self.control, self._n_targets = control, n_targets
@@ -156,7 +158,7 @@ class TrainingRows:
         at, place = rows * self._longest + positions, found.short[self._points[self._first[rows]], 0] + positions
         short = {
             "short": found.click_item[place].astype(np.int64)[:, None], "short_time": found.click_time[place][:, None],
-            "short_length": np.ones(len(rows), np.int64),
+            "short_session": np.ones((len(rows), 1), np.int64), "short_length": np.ones(len(rows), np.int64),
         }  # fmt: skip
         begin, end = np.searchsorted(self._asked, at), np.searchsorted(self._asked, at, side="right")
         batch, targets = self._batch(rows, begin, end, short)

@@ -14,8 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.inputs import Sizes
+from xdm.models.entry import ModelEntry
 from xdm.models.sdm import SDM, SDMConfig
+from xdm.models.shared.inputs import Sizes
 
 ACTIONS = 2  # 1 skipped, 2 clicked; 0 is padding
 
@@ -45,3 +46,12 @@ class ActionSDM(SDM):
         states = self.short_term(x, user[batch.stream_owner])  # [S, T, d]
         at = states.reshape(-1, self.width)[batch.stream_row * states.shape[1] + batch.stream_position]  # [P, d]
         return self.fused(at, batch, user)
+
+
+ENTRIES = {
+    "sdm_actions": ModelEntry(
+        ActionSDM, ActionSDMConfig, "SDM over one sequence of clicks and skips with action embeddings",
+        needs=("exposures", "features"),
+        settings={"behaviours": {"stream_max": 50}},
+    ),
+}  # fmt: skip

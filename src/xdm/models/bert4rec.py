@@ -17,11 +17,12 @@ from torch.nn import functional as F
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
-from xdm.models.layers import Dropout, linear, to_width
-from xdm.models.prefixes import prefixes
-from xdm.models.scoring import InnerProduct
-from xdm.models.transformer import Attention, Positions, check_heads
+from xdm.models.entry import IDS_ALONE, ModelEntry
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes
+from xdm.models.shared.layers import Dropout, linear, to_width
+from xdm.models.shared.prefixes import prefixes
+from xdm.models.shared.scoring import InnerProduct
+from xdm.models.shared.transformer import Attention, Positions, check_heads
 
 NORM_EPS = 1e-12  # of the authors' LayerNorm
 DEVIATION = 0.02  # of the authors' first weights, cut off at twice as much
@@ -149,3 +150,12 @@ def masked_places(
     chosen = np.zeros(items.shape, bool)
     np.put_along_axis(chosen, order, np.arange(items.shape[1]) < counts[:, None], axis=1)
     return chosen & inside & (items <= n_candidates)
+
+
+ENTRIES = {
+    "bert4rec": ModelEntry(
+        BERT4Rec, BERT4RecConfig, "BERT4Rec (CIKM 2019): clicks and a mask behind them, through bidirectional self-attention",
+        paper="Sun et al., CIKM 2019, arXiv 1904.06690",
+        settings={**IDS_ALONE, "behaviours": {"history_max": 200}, "objective": {"name": "softmax"}},
+    ),
+}  # fmt: skip

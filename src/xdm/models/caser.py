@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs
-from xdm.models.layers import to_width
-from xdm.models.prefixes import prefixes
-from xdm.models.scoring import InnerProduct
+from xdm.models.entry import IDS_ALONE, ModelEntry
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs
+from xdm.models.shared.layers import to_width
+from xdm.models.shared.prefixes import prefixes
+from xdm.models.shared.scoring import InnerProduct
 
 Activation = Literal["relu", "tanh", "sigmoid", "identity"]
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
@@ -99,3 +100,16 @@ class Caser(Encoder):
         highest = [one.amax(dim=-1) for one in found]  # L of [P, horizontal]
         both = self.dropout(torch.cat([vertical, *highest], dim=-1))  # [P, vertical * d + horizontal * L]
         return self.dense_activation(self.dense(both))  # [P, d]
+
+
+ENTRIES = {
+    "caser": ModelEntry(
+        Caser, CaserConfig, "Caser (WSDM 2018): convolutions over the last five clicks, beside a vector of the user",
+        paper="Tang and Wang, WSDM 2018, arXiv 1809.07426", needs=("user",),
+        settings={
+            **IDS_ALONE, "behaviours": {"history_max": 50}, "data": {"n_targets": 3},
+            "objective": {"name": "bce", "negatives": 1, "negatives_for": "label"},
+            "training": {"order": "points", "batch_size": 512, "learning_rate": 1e-3, "weight_decay": 1e-6, "epochs": 50},
+        },
+    ),
+}  # fmt: skip

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, Sizes
-from xdm.models.scoring import SquaredDistance
-from xdm.models.users import UserVectors, draw, into_ball
+from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry
+from xdm.models.shared.inputs import ItemInputs, Sizes
+from xdm.models.shared.scoring import SquaredDistance
+from xdm.models.shared.users import UserVectors, draw, into_ball
 
 
 class CMLConfig(BaseModel):
@@ -75,3 +76,15 @@ class CML(Encoder):
         """Pull every vector back into the ball."""
         for table in self._tables():
             table.weight.copy_(into_ball(table.weight, self.config.radius))
+
+
+ENTRIES = {
+    "cml": ModelEntry(
+        CML, CMLConfig, "CML (WWW 2017): users and items as points of one space, no order of clicks",
+        paper="Hsieh et al., WWW 2017, doi 10.1145/3038912.3052639", needs=("user",),
+        # with Adam: the authors' Adagrad at 0.1 goes with the sum over 50,000 pairs, and hardly moves on a mean
+        settings={
+            **IDS_ALONE, "objective": {"name": "warp", "ranking_margin": 1.9, "negatives": 20, **OWN_NEGATIVES},
+        },
+    ),
+}  # fmt: skip

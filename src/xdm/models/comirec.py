@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.capsules import route
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, glorot
-from xdm.models.layers import causal, linear, masked_softmax, to_width
+from xdm.models.entry import IDS_ALONE, ModelEntry
+from xdm.models.shared.capsules import route
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes, glorot
+from xdm.models.shared.layers import causal, linear, masked_softmax, to_width
 
 
 class ComiRecConfig(BaseModel):
@@ -101,3 +102,17 @@ class ComiRecDR(Encoder):
         # All logits start at 0: the maps, which differ, are what tells one interest from another.
         logits = x.new_zeros((rows, self.interests, length, length))  # [B, K, T, T]
         return route(votes, logits)[batch.row, batch.position]  # [P, K, d]
+
+
+ENTRIES = {
+    "comirec": ModelEntry(
+        ComiRec, ComiRecConfig, "ComiRec-SA (KDD 2020): several interests, each its own pooling of the clicks",
+        paper="Cen et al., KDD 2020, arXiv 2005.09347",
+        settings=IDS_ALONE,
+    ),
+    "comirec_dr": ModelEntry(
+        ComiRecDR, ComiRecDRConfig, "ComiRec-DR (KDD 2020): several interests, capsules that the clicks are routed to",
+        paper="Cen et al., KDD 2020, arXiv 2005.09347",
+        settings={**IDS_ALONE, "behaviours": {"history_max": 50}, "training": {"learning_rate": 5e-3}},
+    ),
+}  # fmt: skip

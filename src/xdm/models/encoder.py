@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.inputs import ItemInputs, UserInputs
-from xdm.models.scoring import InnerProduct, Scoring
+from xdm.models.shared.inputs import ItemInputs, UserInputs
+from xdm.models.shared.scoring import InnerProduct, Scoring
 
 if TYPE_CHECKING:
+    from xdm.data.clicks import TrainingLog
     from xdm.models.retrieval_model import RetrievalModel
     from xdm.retrieval.tree import ItemTree
 
@@ -43,6 +44,11 @@ class Encoder(nn.Module):
     def draw_scored(self, table: nn.Embedding) -> None:
         """Draws the table of item vectors anew, where it is not the input table and the model has a way of its own."""
 
+    def compose(self, vectors: Tensor, items: Tensor) -> Tensor:
+        """Item vectors ``[..., d]`` of ``items`` (any shape), made of their rows ``vectors`` ``[..., d]`` of the table; by default
+        these rows."""
+        return vectors
+
     def readout(self, queries: Tensor, label_vectors: Tensor) -> Tensor:
         """``[P, d]``: the one query that learns from each label, of K interests ``[P, K, d]``; by default the one that scores
         the label's vector ``[P, d]`` highest. Vectors are as they are scored."""
@@ -56,12 +62,18 @@ class Encoder(nn.Module):
         """A scalar added to the loss, from the plain queries ``[P, K, d]``."""
         return None
 
-    def own_loss(self, queries: Tensor, targets: Tensor, model: RetrievalModel, rng: np.random.Generator) -> Tensor | None:
+    def own_loss(
+        self, queries: Tensor, targets: Tensor, batch: Batch, model: RetrievalModel, rng: np.random.Generator
+    ) -> Tensor | None:
         """A loss in the place of the configured objective, from the plain queries ``[P, K, d]`` and targets int64 ``[P, M]``."""
         return None
 
     def after_step(self, model: RetrievalModel) -> None:
         """Called after each step of the optimiser, without gradients: for weights that must stay within bounds."""
+
+    def before_training(self, model: RetrievalModel, log: TrainingLog) -> None:
+        """Called once, without gradients, before the first epoch and again where a run goes on: for what a model must know of the
+        training part as a whole. What it makes of it must follow from ``log`` alone."""
 
     def before_epoch(self, model: RetrievalModel, epoch: int) -> None:
         """Called, without gradients, before the first step of each epoch (from 0). What it changes must be weights or buffers,

@@ -17,10 +17,11 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.gru import ResetAfter, ResetBefore
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
-from xdm.models.layers import to_width
-from xdm.models.scoring import InnerProduct
+from xdm.models.entry import IDS_ALONE, ModelEntry, Preset, Settings
+from xdm.models.shared.gru import ResetAfter, ResetBefore
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes
+from xdm.models.shared.layers import to_width
+from xdm.models.shared.scoring import InnerProduct
 
 Cell = Literal["torch", "paper"]
 
@@ -127,3 +128,34 @@ def draw_rows(table: nn.Module, gates: int) -> None:
     nn.init.uniform_(table.weight, -limit, limit)
     with torch.no_grad():
         table.weight[0] = 0
+
+
+# By the authors' parameter files for RSC15 and, with BPR-max, Diginetica.
+_AUTHORS: Settings = {
+    "behaviours": {"session_max": 10_000}, "data": {"label_scope": "session"},
+    "objective": {"sampler": "mixed", "negatives": 2048, "alpha": 0.5, "mask_hits": False, "logq": "support"},
+    "training": {
+        "order": "session_parallel", "optimizer": "adagrad_momentum", "batch_size": 32, "learning_rate": 0.2, "momentum": 0.2,
+        "epochs": 10, "clip_norm": 1e6,
+    },
+}  # fmt: skip
+_BPR_MAX: Settings = {
+    **IDS_ALONE, **_AUTHORS, "model": {"name": "gru4rec", "width": 512, "input_dropout": 0.5, "hidden_dropout": 0.3},
+    "objective": {
+        "name": "bpr_max", "sampler": "mixed", "negatives": 2048, "alpha": 0.3, "mask_hits": False, "bpreg": 0.9, "elu": 1.0,
+    },
+    "training": {**_AUTHORS["training"], "batch_size": 128, "learning_rate": 0.05, "momentum": 0.15},
+}  # fmt: skip
+ENTRIES = {
+    "gru4rec": ModelEntry(
+        GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016, CIKM 2018): the session through a GRU, in session-parallel steps",
+        paper="Hidasi et al., ICLR 2016, arXiv 1511.06939; Hidasi and Karatzoglou, CIKM 2018, arXiv 1706.03847", needs=("sessions",),
+        settings={**IDS_ALONE, **_AUTHORS},
+        presets={
+            "gru4rec-bpr-max": Preset("GRU4Rec with BPR-max, by the authors' settings for Diginetica", _BPR_MAX),
+            "gru4rec-rows": Preset(
+                "GRU4Rec trained as other encoders are: whole shuffled sessions, log-uniform negatives, Adam", IDS_ALONE
+            ),
+        },
+    ),
+}  # fmt: skip

@@ -17,10 +17,11 @@ from torch.nn import functional as F
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
-from xdm.models.layers import Dropout, causal, linear, to_width
-from xdm.models.scoring import Cosine
-from xdm.models.transformer import Positions, split_heads
+from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry, Preset, Settings, of_last_200
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes
+from xdm.models.shared.layers import Dropout, causal, linear, to_width
+from xdm.models.shared.scoring import Cosine
+from xdm.models.shared.transformer import Positions, split_heads
 
 NORM_EPS = 1e-6  # of both norms, which have no weights
 DEVIATION = 0.02  # of the first weights of tables, biases and the inner map
@@ -150,3 +151,26 @@ def looked_up(table: Tensor, at: Tensor) -> Tensor:
 def truncated_normal(weight: Tensor, deviation: float) -> None:
     """Draw ``weight`` anew, cut off at twice the deviation."""
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
+
+
+_ML1M: Settings = {"name": "hstu", "time_bias": "request"}
+_LOSS: Settings = {
+    "epochs": 101, "patience": 101, "name": "sampled_softmax", "negatives": 128, "logq": "none", **OWN_NEGATIVES,
+}  # fmt: skip
+ENTRIES = {
+    "hstu": ModelEntry(
+        HSTU, HSTUConfig, "HSTU (ICML 2024): gated attention without a softmax, by places and times",
+        paper="Zhai et al., ICML 2024, arXiv 2402.17152", needs=("times",),
+        settings={**IDS_ALONE, "behaviours": {"history_max": 200}},
+        presets={
+            "hstu-paper": Preset(
+                "HSTU by its authors' code: told the time of the question, which in training is the label's",
+                of_last_200(_ML1M, **_LOSS),
+            ),
+            "hstu-large": Preset(
+                "HSTU-large by its authors' code: eight blocks of two heads",
+                of_last_200({**_ML1M, "blocks": 8, "heads": 2, "key_width": 25, "value_width": 25}, **_LOSS),
+            ),
+        },
+    ),
+}  # fmt: skip

@@ -18,9 +18,10 @@ from torch.nn import functional as F
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
-from xdm.models.layers import Dropout, linear, to_width
-from xdm.models.transformer import Attention, Counted, Positions, check_heads
+from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry, Preset, of_last_200
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes
+from xdm.models.shared.layers import Dropout, linear, to_width
+from xdm.models.shared.transformer import Attention, Counted, Positions, check_heads
 
 
 class LiGRConfig(BaseModel):
@@ -100,3 +101,21 @@ class Block(nn.Module):
         normed = self.norm_forward(x)  # [B, T, d]
         hidden = self.dropout(F.silu(self.switch(normed)) * self.inner(normed))  # [B, T, inner d]
         return x + torch.sigmoid(self.gate_forward(x)) * self.dropout(self.outer(hidden))  # [B, T, d]
+
+
+ENTRIES = {
+    "ligr": ModelEntry(
+        LiGR, LiGRConfig, "LiGR (2025): causal self-attention in gated blocks, the network of eSASRec",
+        paper="Borisyuk et al., 2025, arXiv 2502.03417; Tikhonovich et al., RecSys 2025, arXiv 2508.06450",
+        settings={**IDS_ALONE, "behaviours": {"history_max": 200}},
+        presets={
+            "ligr-esasrec": Preset(
+                "eSASRec (RecSys 2025): LiGR blocks and a softmax over 256 negatives",
+                of_last_200(
+                    {"name": "ligr", "positions": "from_end"}, 200, 50,
+                    name="sampled_softmax", negatives=256, logq="none", mask_hits=False, **OWN_NEGATIVES,
+                ),
+            ),
+        },
+    ),
+}  # fmt: skip

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, Sizes
-from xdm.models.scoring import PairScoring
-from xdm.models.users import UserVectors, into_ball
+from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry
+from xdm.models.shared.inputs import ItemInputs, Sizes
+from xdm.models.shared.scoring import PairScoring
+from xdm.models.shared.users import UserVectors, into_ball
 
 if TYPE_CHECKING:
     from xdm.models.retrieval_model import RetrievalModel
@@ -112,7 +113,7 @@ class LRML(Encoder):
         return self.users.at_points(batch, self.items)
 
     def own_loss(
-        self, queries: Tensor, targets: Tensor, model: RetrievalModel, rng: np.random.Generator
+        self, queries: Tensor, targets: Tensor, batch: Batch, model: RetrievalModel, rng: np.random.Generator
     ) -> Tensor | None:
         """``Σ [margin - s(p, q, r) + s(p, q', r)]+``, the mean over points, r the relation of the positive pair; None where
         every pair has its own relation. Only the first target counts; a negative that is the label counts nothing."""
@@ -129,3 +130,13 @@ class LRML(Encoder):
         far = closeness(self.scoring.distance(p, vectors, attention.expand(-1, vectors.shape[1], -1)))  # [P, S]
         hinge = torch.relu(self.config.margin - near + far).masked_fill(negatives == labels[:, None], 0.0)  # [P, S]
         return hinge.sum(1).mean()
+
+
+ENTRIES = {
+    "lrml": ModelEntry(
+        LRML, LRMLConfig, "LRML (WWW 2018): a relation of each user and item from a memory; scored pair by pair",
+        paper="Tay et al., WWW 2018, arXiv 1707.05176", needs=("user",), retrieved="scoring every pair",
+        # the objective is that of model.negative_relation own; the authors' is the model's
+        settings={**IDS_ALONE, "objective": {"name": "hinge", "ranking_margin": 0.2, "negatives": 1, **OWN_NEGATIVES}},
+    ),
+}  # fmt: skip

@@ -14,10 +14,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.capsules import route
 from xdm.models.encoder import Encoder, best_interest
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs, glorot
-from xdm.models.layers import HIDDEN_SCORE, linear, to_width
+from xdm.models.entry import IDS_ALONE, ModelEntry
+from xdm.models.shared.capsules import route
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs, glorot
+from xdm.models.shared.layers import HIDDEN_SCORE, linear, to_width
 
 
 class MINDConfig(BaseModel):
@@ -97,3 +98,12 @@ class MIND(Encoder):
         repeats[:, 0] = False
         weights = torch.softmax((self.power * scores).masked_fill(repeats, HIDDEN_SCORE), dim=1)  # [P, K]
         return (weights[:, None] @ queries)[:, 0]  # [P, d]
+
+
+ENTRIES = {
+    "mind": ModelEntry(
+        MIND, MINDConfig, "MIND (CIKM 2019): capsules under one map, as many as there are clicks for, joined with the profile",
+        paper="Li et al., CIKM 2019, arXiv 1904.08030",
+        settings={**IDS_ALONE, "behaviours": {"history_max": 50}},
+    ),
+}  # fmt: skip

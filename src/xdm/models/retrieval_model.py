@@ -11,9 +11,9 @@ from xdm.behaviours.points import FeatureTable
 from xdm.data.batches import Batch
 from xdm.data.catalogue import Catalogue
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import Sizes
 from xdm.models.registry import MODELS
-from xdm.models.scoring import PairScoring, Scoring
+from xdm.models.shared.inputs import Sizes
+from xdm.models.shared.scoring import PairScoring, Scoring
 from xdm.models.unclicked import Queries, UnclickedConfig, UnclickedExtension
 from xdm.schema import ConfigError
 
@@ -78,7 +78,7 @@ class RetrievalModel(nn.Module):
         vectors = self.item_table(items)
         for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
             vectors = vectors + table(codes[items])
-        return vectors
+        return self.encoder.compose(vectors, items)
 
     def scored(self, items: Tensor) -> Tensor:
         """Item vectors of ``items`` (any shape) as they are scored: ``[..., d']``."""
@@ -93,6 +93,7 @@ class RetrievalModel(nn.Module):
         vectors = self.item_table.weight[rows]
         for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
             vectors = vectors + table(codes[rows])
+        vectors = self.encoder.compose(vectors, torch.arange(1, self.sizes.n_candidates + 1, device=vectors.device))
         return self.scoring.items(vectors, self.output_bias.weight[rows, 0] if self.scoring.bias else None)
 
 

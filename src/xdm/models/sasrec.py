@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, glorot
-from xdm.models.layers import Dropout, linear, to_width
-from xdm.models.transformer import Attention, Counted, Positions, check_heads
+from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry, Preset, Settings, of_last_200
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes, glorot
+from xdm.models.shared.layers import Dropout, linear, to_width
+from xdm.models.shared.transformer import Attention, Counted, Positions, check_heads
 
 Norm = Literal["pre", "post", "original"]
 
@@ -116,3 +117,30 @@ class Block(nn.Module):
     def _forward(self, x: Tensor) -> Tensor:
         hidden = self.dropout(torch.relu(self.inner(x)))  # [B, T, d]
         return self.dropout(self.outer(hidden))  # [B, T, d]
+
+
+_ML1M: Settings = {"name": "sasrec", "length": 200, "norm": "original"}
+_GSASREC: Settings = {
+    **_ML1M, "width": 128, "positions": "from_end", "scale_inputs": False, "norm_eps": 1e-5, "tie_item_embedding": False,
+}  # fmt: skip
+ENTRIES = {
+    "sasrec": ModelEntry(
+        SASRec, SASRecConfig, "SASRec (ICDM 2018): the clicks through causal self-attention blocks",
+        paper="Kang and McAuley, ICDM 2018, arXiv 1808.09781",
+        settings=IDS_ALONE,
+        presets={
+            "sasrec-bce": Preset(
+                "SASRec by its authors' code: binary cross-entropy with one negative",
+                of_last_200({**_ML1M, "dropout": 0.2, "positions": "from_end"}, 201, 20, name="bce", negatives=1, **OWN_NEGATIVES),
+            ),
+            "gsasrec": Preset(
+                "gSASRec (RecSys 2023): SASRec with 256 negatives and a calibrated binary cross-entropy",
+                of_last_200(_GSASREC, 1000, 20, name="gbce", negatives=256, t=0.75, mask_hits=False, **OWN_NEGATIVES),
+            ),
+            "sasrec-softmax": Preset(
+                "SASRec with the full softmax (RecSys 2023, arXiv 2309.07602)",
+                of_last_200({**_ML1M, "width": 64, "dropout": 0.1, "attention_output": True}, 100, 10, name="softmax"),
+            ),
+        },
+    ),
+}  # fmt: skip

@@ -6,7 +6,7 @@ arXiv 1909.00385. Section numbers below are the paper's. Differences to the orig
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,8 +15,9 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs
-from xdm.models.layers import RecurrentStack, SelfAttention, causal, linear, masked_softmax, to_width
+from xdm.models.entry import IDS_ALONE, ModelEntry, Preset, Settings
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs
+from xdm.models.shared.layers import RecurrentStack, SelfAttention, causal, linear, masked_softmax, to_width
 
 UserAttentionKind = Literal["general", "concat", "dot", "none"]
 FusionKind = Literal["gated", "feature_gated", "add", "multiply", "concat"]
@@ -213,3 +214,44 @@ class Fusion(nn.Module):
         seen = both if self.kind == "feature_gated" else torch.cat([both, user], dim=-1)
         gate = torch.sigmoid(self.gate(seen))  # [P, d]
         return gate * short + (1 - gate) * other
+
+
+# SDM by its paper's offline setting and by the defaults of the authors' code; what neither states is the package's own.
+_TRAINING: Settings = {"batch_size": 256, "learning_rate": 1e-3, "clip_norm": 5.0}
+_CODE: Settings = {
+    "model": {"name": "sdm", "cell": "gru_reset_before", "layers": 1, "residual_layers": 0, "user_width": 64},
+    "data": {"label_scope": "session", "n_targets": 5},
+    **IDS_ALONE, "objective": {"negatives": 2000, "split": 1},
+    "training": {**_TRAINING, "optimizer": "adagrad", "epochs": 10},
+}  # fmt: skip
+
+
+def _paper(n_targets: int = 1, **model: Any) -> Settings:
+    plain = {
+        "name": "sdm", "cell": "lstm", "layers": 2, "user_width": 64, "user_attention": "dot", "user_residual": False,
+        "long_score": "dot", "init": "orthogonal",
+    }  # fmt: skip
+    return {
+        "model": {**plain, **model}, "data": {"label_scope": "session", "n_targets": n_targets},
+        **IDS_ALONE, "training": {**_TRAINING, "optimizer": "adam"},
+    }  # fmt: skip
+
+
+ENTRIES = {
+    "sdm": ModelEntry(
+        SDM, SDMConfig, "SDM (CIKM 2019): session by LSTM and attention, long-term lists, gate",
+        paper="Lv et al., CIKM 2019, arXiv 1909.00385", needs=("sessions", "features"),
+        presets={
+            "sdm-paper": Preset("SDM by its paper (PSDMMAL): two residual LSTM layers, inner products, Adam 1e-3", _paper()),
+            "sdm-code": Preset("SDM by the authors' code: one GRU layer, the next 5 clicks, Adagrad 1e-3", _CODE),
+            "sdmma": Preset(
+                "SDM's ablation: recurrent layers and self-attention alone", _paper(user_attention="none", long_term=False)
+            ),
+            "psdmma": Preset("SDM's ablation: with user attention, without the long term", _paper(long_term=False)),
+            "psdmmal-n": Preset("SDM by its paper with the next 5 clicks for targets", _paper(n_targets=5)),
+            "psdmmal-nos": Preset(
+                "SDM by its paper without side information: ids alone", _paper(feature_width=0, field_width=0)
+            ),
+        },
+    ),
+}  # fmt: skip

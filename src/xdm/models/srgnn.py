@@ -16,10 +16,11 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
-from xdm.models.layers import to_width
-from xdm.models.pooling import group_sums
-from xdm.models.prefixes import prefixes
+from xdm.models.entry import IDS_ALONE, ModelEntry
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes
+from xdm.models.shared.layers import to_width
+from xdm.models.shared.pooling import group_sums
+from xdm.models.shared.prefixes import prefixes
 
 
 class SRGNNConfig(BaseModel):
@@ -139,3 +140,17 @@ def averages(values: Tensor, group: Tensor, groups: int) -> Tensor:
     """``[groups, d]``: the mean of the rows of ``values`` ``[E, d]`` in each ``group`` ``[E]``; zeros where there is none."""
     counts = group_sums(torch.ones_like(values[:, :1]), group, groups)  # [groups, 1]
     return group_sums(values, group, groups) / counts.clamp(min=1)
+
+
+ENTRIES = {
+    "srgnn": ModelEntry(
+        SRGNN, SRGNNConfig, "SR-GNN (AAAI 2019): the session as a graph of its items, through a gated graph network",
+        paper="Wu et al., AAAI 2019, arXiv 1811.00855", needs=("sessions",),
+        settings={
+            **IDS_ALONE, "data": {"label_scope": "session"}, "objective": {"name": "softmax"},
+            "training": {
+                "order": "points", "batch_size": 100, "learning_rate": 1e-3, "weight_decay": 1e-5, "decay": 0.1, "decay_epochs": 3,
+            },
+        },
+    ),
+}  # fmt: skip

@@ -19,9 +19,10 @@ from torch.utils.checkpoint import checkpoint
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, NoUserInputs, Sizes
-from xdm.models.layers import to_width
-from xdm.models.scoring import PairScoring
+from xdm.models.entry import IDS_ALONE, ModelEntry, Preset, Settings
+from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes
+from xdm.models.shared.layers import to_width
+from xdm.models.shared.scoring import PairScoring
 from xdm.retrieval.tree import ItemTree
 from xdm.retrieval.tree_building import depth_of, first_leaves, learned_leaves, node_means
 from xdm.schema import ConfigError, nearest
@@ -133,7 +134,9 @@ class TDM(Encoder):
 
     # --- the loss ---------------------------------------------------------------------------------------------------
 
-    def own_loss(self, queries: Tensor, targets: Tensor, model: RetrievalModel, rng: np.random.Generator) -> Tensor:
+    def own_loss(
+        self, queries: Tensor, targets: Tensor, batch: Batch, model: RetrievalModel, rng: np.random.Generator
+    ) -> Tensor:
         """Binary cross-entropy over the label's path, which is positive, and nodes drawn from its levels: the sum over a level's
         nodes, its mean over labels and levels. The root is left out: it is positive for everyone.
         """
@@ -318,3 +321,20 @@ def categories(config: TDMConfig, sizes: Sizes, codes: np.ndarray) -> np.ndarray
     if name not in names:
         raise ConfigError(f"model.category: the store has no item feature '{name}'.{nearest(name, names)}")
     return codes[1 + names.index(name), 1 : sizes.n_candidates + 1]
+
+
+# 69 clicks are those of TDM's time windows; its authors take some 60 labels a step, a row of 69 clicks alone.
+_SETTINGS: Settings = {**IDS_ALONE, "behaviours": {"history_max": 69}, "training": {"batch_size": 16}}
+ENTRIES = {
+    "tdm": ModelEntry(
+        TDM, TDMConfig, "TDM (KDD 2018): a tree over the items, learned in turn with the network and searched level by level",
+        paper="Zhu et al., KDD 2018, arXiv 1801.02294", retrieved="beam search over a tree",
+        settings=_SETTINGS,
+        presets={
+            "tdm-attention": Preset(
+                "TDM with attention: behaviours weighed by each node; hundreds of times the work",
+                {**_SETTINGS, "model": {"name": "tdm", "variant": "attention"}},
+            ),
+        },
+    ),
+}  # fmt: skip

@@ -16,9 +16,10 @@ from torch.nn import functional as F
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.inputs import ItemInputs, Sizes, UserInputs
-from xdm.models.scoring import SquaredDistance
-from xdm.models.users import draw, into_ball
+from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry
+from xdm.models.shared.inputs import ItemInputs, Sizes, UserInputs
+from xdm.models.shared.scoring import SquaredDistance
+from xdm.models.shared.users import draw, into_ball
 
 
 class TransRecConfig(BaseModel):
@@ -77,3 +78,12 @@ class TransRec(Encoder):
     def after_step(self, model: object) -> None:
         """Pull every item vector back into the unit ball; translations may be of any length."""
         self._item_vectors.weight.copy_(into_ball(self._item_vectors.weight))
+
+
+ENTRIES = {
+    "transrec": ModelEntry(
+        TransRec, TransRecConfig, "TransRec (RecSys 2017): a user is a translation from the last item to the next",
+        paper="He et al., RecSys 2017, arXiv 1707.02410", needs=("user",),
+        settings={**IDS_ALONE, "objective": {"name": "bpr", "negatives": 1, **OWN_NEGATIVES}},
+    ),
+}  # fmt: skip

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
-from xdm.models.layers import linear
-from xdm.models.pooling import Pooling, SequencePooling, Sequences
+from xdm.models.shared.layers import linear
+from xdm.models.shared.pooling import Pooling, SequencePooling, Sequences
 
 Fusion = Literal["subtract", "gate", "scalar", "none"]
 PUSHED_AWAY = 0.2  # how much of n is taken off at the start, before the confidence

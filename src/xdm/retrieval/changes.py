@@ -71,7 +71,7 @@ class NewVectors:
         return self._folded(plain.mean(0), bias.mean()), None
 
     def _folded(self, plain: np.ndarray, bias: np.floating) -> np.ndarray:
-        """The vector as it is scored; see `xdm.models.scoring`."""
+        """The vector as it is scored; see `xdm.models.shared.scoring`."""
         if self._kind == "squared_distance":
             return np.append(plain, bias - np.square(plain).sum()).astype(np.float32)
         if self._kind == "cosine":

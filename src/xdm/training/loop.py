@@ -71,6 +71,8 @@ class Loop:
 
     def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config) -> None:
         self.model, self.rows, self.config = model, rows, config
+        with torch.no_grad():
+            model.encoder.before_training(model, rows.log)
         self.optimizer = new_optimizer(model, config.training)
         self.objective = Objective.of(config.objective, model.sizes.n_candidates, rows.item_clicks)
         self.epoch = self.batch = self.step = 0

@@ -54,7 +54,7 @@ def losses(
         batch, targets = batch.at(last), targets[last]
     queries = model(batch, h)
     labels = targets[:, 0]  # [P]
-    softmax = encoder.own_loss(queries.fused, targets, model, rng)
+    softmax = encoder.own_loss(queries.fused, targets, batch, model, rng)
     if softmax is None:
         softmax = (objective or Objective.of(config, n))(model, *asked(model, queries, batch, targets, rng), rng)
     if (penalty := encoder.penalty(queries.fused, batch)) is not None:

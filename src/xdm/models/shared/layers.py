@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from xdm.models.gru import ResetBefore
+from xdm.models.shared.gru import ResetBefore
 
 HIDDEN_SCORE = -1e9  # for masked positions: finite, so that a row without any position gives zeros instead of NaN
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from xdm.models.layers import HIDDEN_SCORE, causal
+from xdm.models.shared.layers import HIDDEN_SCORE, causal
 
 ITERATIONS = 3  # both papers'
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.inputs import ItemInputs, Sizes, UserInputs
+from xdm.models.shared.inputs import ItemInputs, Sizes, UserInputs
 
 
 class UserVectors(UserInputs):

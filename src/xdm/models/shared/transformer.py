@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xdm.models.layers import Dropout, causal, linear
+from xdm.models.shared.layers import Dropout, causal, linear
 
 Counted = Literal["from_start", "from_end"]
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from xdm.models.layers import SelfAttention, linear, masked_softmax
+from xdm.models.shared.layers import SelfAttention, linear, masked_softmax
 
 Pooling = Literal["sum", "mean", "attention", "self_attention", "gru"]
 
