@@ -26,13 +26,6 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", validate_default=True, frozen=True)
 
 
-class LogEntry(_Section):
-    """A log: a prepared store, or a simulated world that is written and prepared once, or a store of such a world."""
-
-    store: Path | None = Field(None, description="an event store; a relative path starts at the file's folder")
-    world: World | None = Field(None, description="settings of a simulated world (or the YAML file that holds them)")
-
-
 class TimeProtocol(_Section):
     """Train as `xdm train`, judge the test part."""
 
@@ -72,6 +65,33 @@ class RollingProtocol(WindowsEntry):
     validation: WindowsEntry | None = Field(None, description="earlier windows, by which a search chooses")
 
 
+Protocol = Annotated[TimeProtocol | LeaveLastOutProtocol | RollingProtocol, Field(discriminator="kind")]
+
+
+def _of_kind(protocol: Any) -> Any:
+    """``leave-last-out`` for ``{kind: leave-last-out}``, and kind ``time`` where none is named."""
+    if isinstance(protocol, str):
+        return {"kind": protocol}
+    return {"kind": "time", **protocol} if isinstance(protocol, dict) else protocol
+
+
+class LogEntry(_Section):
+    """A log: a prepared store, or a simulated world that is written and prepared once, or a store of such a world. What it says of
+    judging and of settings goes over what the file says for all logs."""
+
+    store: Path | None = Field(None, description="an event store; a relative path starts at the file's folder")
+    world: World | None = Field(None, description="settings of a simulated world (or the YAML file that holds them)")
+    protocol: Protocol | None = Field(None, description="how this log is judged")
+    exclude_seen: bool | None = Field(None, description="see the file's")
+    unclicked_k: int | None = Field(None, ge=0, description="see the file's")
+    settings: dict[str, Any] = Field({}, description="settings of every variant on this log: key.key: value")
+
+    @field_validator("protocol", mode="before")
+    @classmethod
+    def _short_form(cls, value: Any) -> Any:
+        return _of_kind(value)
+
+
 class SearchEntry(_Section):
     """How variants with ranges are searched, by Optuna's TPE sampler."""
 
@@ -85,7 +105,7 @@ class ExperimentFile(_Section):
 
     name: str = Field(description="names the report and, by default, the folder of results")
     logs: dict[str, LogEntry] = Field(min_length=1, description="name to {store: PATH} or {world: {settings}}")
-    protocol: Annotated[TimeProtocol | LeaveLastOutProtocol | RollingProtocol, Field(discriminator="kind")] = TimeProtocol()
+    protocol: Protocol = TimeProtocol()
     settings: dict[str, Any] = Field({}, description="settings of every variant: key.key: value")
     variants: dict[str, dict[str, Any]] = Field(min_length=1, description="name to {model: PRESET, key.key: value …}")
     seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="of training; a number n stands for 1 … n")
@@ -104,10 +124,8 @@ class ExperimentFile(_Section):
     def _short_forms(cls, value: Any) -> Any:
         if isinstance(value, dict):
             value = dict(value)
-            if isinstance(value.get("protocol"), str):
-                value["protocol"] = {"kind": value["protocol"]}
-            elif isinstance(value.get("protocol"), dict):
-                value["protocol"] = {"kind": "time", **value["protocol"]}
+            if "protocol" in value:
+                value["protocol"] = _of_kind(value["protocol"])
             if isinstance(value.get("seeds"), int):
                 value["seeds"] = list(range(1, value["seeds"] + 1))
             if isinstance(value.get("logs"), dict):
@@ -130,13 +148,29 @@ class ExperimentFile(_Section):
         for metric in self.metrics:
             if metric not in known:
                 raise ValueError(f"there is no metric {metric!r} with ks {list(self.ks)}.{nearest(metric, known)}")
-        if isinstance(self.protocol, RollingProtocol) and self.exclude_seen:
-            raise ValueError("exclude_seen is not part of the rolling protocol; leave it out")
-        if isinstance(self.protocol, RollingProtocol) and "bundle" in self.keep:
-            raise ValueError("keep: the rolling protocol makes no bundle, as each window has its own model; leave it out")
+        for log in self.logs:
+            if isinstance(self.protocol_of(log), RollingProtocol):
+                if self.exclude_seen_of(log):
+                    raise ValueError("exclude_seen is not part of the rolling protocol; leave it out")
+                if "bundle" in self.keep:
+                    raise ValueError("keep: the rolling protocol makes no bundle, as each window has its own model; leave it out")
         if self.memory is not None:
             parse_memory(self.memory)
         return self
+
+    def protocol_of(self, log: str) -> TimeProtocol | LeaveLastOutProtocol | RollingProtocol:
+        """How ``log`` is judged."""
+        return self.logs[log].protocol or self.protocol
+
+    def exclude_seen_of(self, log: str) -> bool:
+        """Whether on ``log`` nothing that the user clicked before is recommended."""
+        own = self.logs[log].exclude_seen
+        return self.exclude_seen if own is None else own
+
+    def unclicked_k_of(self, log: str) -> int:
+        """On ``log`` an unclicked item, of the strata, was shown more than so many times."""
+        own = self.logs[log].unclicked_k
+        return self.unclicked_k if own is None else own
 
     @property
     def n_workers(self) -> int:
@@ -214,7 +248,11 @@ def _resolved(entry: Any, folder: Path) -> Any:
 
 
 def _check_durations(path: Path, file: ExperimentFile) -> None:
-    protocol = file.protocol
+    for log in file.logs:
+        _check_durations_of(path, "protocol" if file.logs[log].protocol is None else f"logs.{log}.protocol", file.protocol_of(log))
+
+
+def _check_durations_of(path: Path, where: str, protocol: TimeProtocol | LeaveLastOutProtocol | RollingProtocol) -> None:
     texts = {"recent_window": protocol.recent_window}
     if isinstance(protocol, RollingProtocol):
         texts |= {"every": protocol.every, "horizon": protocol.horizon}
@@ -225,7 +263,7 @@ def _check_durations(path: Path, file: ExperimentFile) -> None:
         try:
             parse_duration(text)
         except UsageError as error:
-            raise ConfigError(f"{path}: protocol.{key}: {error}") from None
+            raise ConfigError(f"{path}: {where}.{key}: {error}") from None
 
 
 def explain(error: ValidationError, root: type[BaseModel] = ExperimentFile) -> str:

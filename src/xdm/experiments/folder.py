@@ -105,11 +105,15 @@ def identity_of(
     for name, entry in file.logs.items():
         world = {} if entry.world is None else {"world": entry.world.model_dump(mode="json")}
         logs[name] = world if entry.store is None else world | {"store": _fingerprint(stores[name])}
+        own = entry.model_dump(mode="json", include={"protocol", "exclude_seen", "unclicked_k"}, exclude_none=True)
+        logs[name] |= own | ({"settings": flat(entry.settings)} if entry.settings else {})
     described = {}
     for variant in variants:
         described[variant.name] = {"model": variant.model, "config": configs[variant.name]}
+        described[variant.name] |= {"like": variant.like} if variant.like else {}
         if variant.spaces:
             spaces = {key: space.model_dump(mode="json") for key, space in variant.spaces.items()}
+            spaces = {key: {k: v for k, v in space.items() if k != "first" or v is not None} for key, space in spaces.items()}
             # Another search would choose another winner, after the test part was read.
             described[variant.name] |= {"spaces": json.dumps(spaces), "search": file.search.model_dump(mode="json")}
     common = file.model_dump(mode="json", include={"protocol", "ks", "exclude_seen", "unclicked_k", "keep"})

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from xdm.evaluation.baselines import BASELINES, baseline_config
 from xdm.experiments.file import ExperimentFile
-from xdm.schema import ConfigError
+from xdm.schema import ConfigError, nearest
 
 ORACLES = ("oracle", "oracle-clicks")
 UNTRAINED = (*BASELINES, *ORACLES)  # judged once, for they have no seed
@@ -21,31 +21,42 @@ OF_BASELINE = "baseline."  # what a baseline's own settings begin with
 # What the experiment sets itself, for all variants alike, since they must answer the same questions.
 COMMON_ONLY = ("training.seed", "training.threads", "split.validation", "split.test")
 NOT_SEARCHED = ("training.monitor",)  # what trials are compared by
-SPACE_KEYS = {"low", "high", "log", "choices"}
+SPACE_KEYS = {"low", "high", "log", "choices"}  # `first` alone makes no space
 
 
 class Range(BaseModel):
-    """A range of numbers, ends included; whole numbers where both ends are; ``log``: even on a log scale."""
+    """A range of numbers, ends included; whole numbers where both ends are; ``log``: even on a log scale. ``first`` is what the first
+    trial takes, such as the authors' own value."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     low: int | float
     high: int | float
     log: bool = False
+    first: int | float | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Range:
+        if self.first is not None and not self.low <= self.first <= self.high:
+            raise ValueError("first must lie within the range")
         if not self.low < self.high or (self.log and self.low <= 0):
             raise ValueError("low must be below high, and above 0 where log is true")
         return self
 
 
 class Choices(BaseModel):
-    """Values of which one is chosen."""
+    """Values of which one is chosen; ``first`` by the first trial."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     choices: tuple[str | int | float | bool | None, ...] = Field(min_length=2)
+    first: str | int | float | bool | None = None
+
+    @model_validator(mode="after")
+    def _first_is_one(self) -> Choices:
+        if self.first is not None and self.first not in self.choices:
+            raise ValueError("first must be one of the choices")
+        return self
 
 
 Space = Range | Choices
@@ -54,12 +65,24 @@ Space = Range | Choices
 @dataclass(frozen=True)
 class Variant:
     """One thing that is compared: a preset or an untrained recommender, its ``assignments`` (``key.key`` to value, those
-    common to all variants included) and, where it is searched, its ``spaces`` (``key.key`` to space)."""
+    common to all variants included) and, where it is searched, its ``spaces`` (``key.key`` to space). ``like``: the variant whose
+    search gives it its values; ``logs``: those it is run on, None for all."""
 
     name: str
     model: str
     assignments: dict[str, Any] = field(default_factory=dict)
     spaces: dict[str, Space] = field(default_factory=dict)
+    like: str | None = None
+    logs: tuple[str, ...] | None = None
+
+    @property
+    def searched(self) -> str:
+        """The variant whose search, if there is one, decides its values."""
+        return self.like or self.name
+
+    def on(self, log: str) -> bool:
+        """Whether it is run on ``log``."""
+        return self.logs is None or log in self.logs
 
     @property
     def trained(self) -> bool:
@@ -70,14 +93,16 @@ class Variant:
         return [f"{key}={json.dumps(value)}" for key, value in {**self.assignments, **(values or {})}.items()]
 
 
-def variants_of(file: ExperimentFile) -> list[Variant]:
-    """All variants of the file, grids expanded, in the file's order; the control is one of them.
+def variants_of(file: ExperimentFile, log: str | None = None) -> list[Variant]:
+    """All variants of the file, grids expanded, in the file's order; the control is one of them. With ``log`` those that are run on
+    it, the settings of the log in theirs.
 
     Raises:
         ConfigError: a variant without a model, a setting that a variant may not have, two variants of one name, a space
-            that is none, a control that is no variant, an oracle on a log that is not simulated.
+            that is none, a control that is no variant, an oracle on a log that is not simulated, a variant like one that is
+            not searched, or on a log that there is not.
     """
-    common = flat(file.settings)
+    common = flat(file.settings) | ({} if log is None else flat(file.logs[log].settings))
     _check_common(common)
     found: list[Variant] = []
     for name, entry in file.variants.items():
@@ -88,11 +113,24 @@ def variants_of(file: ExperimentFile) -> list[Variant]:
         raise ConfigError(f"variants: {', '.join(doubled)} stands for two variants; give them other names or values")
     if file.control not in names:
         raise ConfigError(f"control: there is no variant '{file.control}'; the variants are {', '.join(names)}")
-    for name, log in file.logs.items():
-        oracles = [variant.name for variant in found if variant.model in ORACLES]
-        if oracles and log.world is None:
-            raise ConfigError(f"variants: {', '.join(oracles)} needs a simulated world, and the log {name} names none")
-    return found
+    searched = {variant.name for variant in found if variant.spaces}
+    for variant in found:
+        _check_like_and_logs(variant, searched, file.logs)
+    for log_name, log_entry in file.logs.items():
+        oracles = [variant.name for variant in found if variant.model in ORACLES and variant.on(log_name)]
+        if oracles and log_entry.world is None:
+            raise ConfigError(f"variants: {', '.join(oracles)} needs a simulated world, and the log {log_name} names none")
+    return [variant for variant in found if log is None or variant.on(log)]
+
+
+def _check_like_and_logs(variant: Variant, searched: set[str], logs: Mapping[str, Any]) -> None:
+    if variant.like is not None and (variant.spaces or not variant.trained):
+        raise ConfigError(f"variants.{variant.name}: like takes another's values; leave out its own ranges, and train it")
+    if variant.like is not None and variant.like not in searched:
+        raise ConfigError(f"variants.{variant.name}: like: '{variant.like}' is no variant that is searched")
+    for log in variant.logs or ():
+        if log not in logs:
+            raise ConfigError(f"variants.{variant.name}: logs: there is no log '{log}'.{nearest(log, logs)}")
 
 
 def _check_common(common: Mapping[str, Any]) -> None:
@@ -111,7 +149,9 @@ def expand(name: str, entry: Mapping[str, Any], common: Mapping[str, Any] | None
     A list of one value is that value, without a suffix: a setting that is a list itself is written as a list in a list.
     """
     own = dict(entry)
-    model = own.pop("model", None)
+    model, like, logs = own.pop("model", None), own.pop("like", None), own.pop("logs", None)
+    if not (logs is None or (isinstance(logs, list) and logs)):
+        raise ConfigError(f"variants.{name}: logs is a list of names, such as [news]")
     if not isinstance(model, str):
         raise ConfigError(f"variants.{name}: name its model, such as model: xdm, or model: popularity")
     own = flat(own)
@@ -137,7 +177,8 @@ def expand(name: str, entry: Mapping[str, Any], common: Mapping[str, Any] | None
         chosen = dict(zip(grid, combination, strict=True))
         suffix = "".join(f"-{short[key]}={_as_name(value)}" for key, value in chosen.items())
         assignments = {**(common or {}), **fixed, **chosen}
-        found.append(Variant(name + suffix, model, {k: v for k, v in assignments.items() if k not in spaces}, spaces))
+        assigned = {key: value for key, value in assignments.items() if key not in spaces}
+        found.append(Variant(name + suffix, model, assigned, spaces, like, None if logs is None else tuple(logs)))
     return found
 
 

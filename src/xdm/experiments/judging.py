@@ -5,10 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import statistics
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 from xdm.behaviours.rules import BehaviourRules
@@ -26,8 +29,8 @@ from xdm.experiments.grid import ORACLES, divide, untrained_settings
 from xdm.experiments.task import BUNDLE, RESULTS, Task
 from xdm.folders import write_json
 from xdm.log.store import Store
-from xdm.retrieval.types import Recommender
-from xdm.schema import USER_ID, InternalError, UsageError
+from xdm.retrieval.types import Points, Recommender
+from xdm.schema import ITEM_DTYPE, PADDING, USER_ID, InternalError, UsageError
 from xdm.training.config import Config, load_config
 from xdm.training.parts import boundaries, parts_of
 from xdm.training.rolling import Windows, join_files, roll, together_of
@@ -98,10 +101,12 @@ def _run_once(
 ) -> dict[str, Any]:
     facts: dict[str, Any] = {}
     if config is not None:
+        began = time.process_time()
         trained = Run(store, config, folder / BUNDLE).train()
         monitor = config.training.monitor
         facts = {"monitor": monitor, "validation": trained[monitor], "best_epoch": trained["best_epoch"],
-                 "epochs": trained["epochs"], "labels": trained["labels"]}  # fmt: skip
+                 "epochs": trained["epochs"], "labels": trained["labels"],
+                 "train_cpu_seconds": round(time.process_time() - began, 2)}  # fmt: skip
         split = asked_of(protocol, parts_of(store, config.split).test)
         control = _live_control(store, config, int(trained["split"]["validation_from"]), split.cut_off)
         recommender: Recommender = load_recommender(folder / BUNDLE, threads=1, control=control)
@@ -114,10 +119,27 @@ def _run_once(
         recommender, store, split, task.ks, folder / RESULTS, baselines=(), exclude_seen=task.exclude_seen,
         rules=_rules(task),
     )  # fmt: skip
+    facts["answer_cpu_ms"] = answer_cpu_ms(recommender, store, split.until)
     if "bundle" not in task.keep:
         shutil.rmtree(folder / BUNDLE, ignore_errors=True)
     shutil.rmtree(folder / f"{BUNDLE}.run", ignore_errors=True)
     return facts
+
+
+def answer_cpu_ms(recommender: Recommender, store: Store, at: int, answers: int = 100, k: int = 50) -> float:
+    """Processor milliseconds of one answer, the median of at most ``answers`` users of the store's first part, each asked alone at
+    the time ``at`` (seconds): behaviours, query vectors and the best ``k`` items."""
+    first_user, stored = next(iter(store.parts()))
+    to_catalogue = np.concatenate([[PADDING], recommender.catalogue.indices(store.items.vocabulary.ids)]).astype(ITEM_DTYPE)
+    events = stored.in_catalogue(to_catalogue)
+    known = recommender.users.indices(store.users.vocabulary.ids)[first_user:]
+    spent = []
+    for row in range(min(answers + 1, len(events.offsets) - 1)):
+        point = Points(events, np.array([row]), known[[row]], np.array([at]))
+        began = time.process_time_ns()
+        recommender.top_k(point, k)
+        spent.append(time.process_time_ns() - began)
+    return round(statistics.median(spent[1:] or spent) / 1e6, 3)  # the first one warms up
 
 
 def asked_of(protocol: TimeProtocol | LeaveLastOutProtocol, test: Split) -> Split:

@@ -98,7 +98,7 @@ def report_text(
     parts = [
         f"# {file.name}",
         f"{len(runs)} of {len(wanted)} runs: {len(grid.variants)} variants, {len(file.logs)} logs, seeds "
-        f"{', '.join(map(str, file.seeds))}. Control: **{file.control}**. {_protocol(grid)} xdm {__version__}.",
+        f"{', '.join(map(str, file.seeds))}. Control: **{file.control}**. xdm {__version__}.",
         *_failures(grid),
     ]
     for log in file.logs:
@@ -108,7 +108,7 @@ def report_text(
             parts.append("No run of this log is done.")
             continue
         simulated = "A simulated log. " if file.logs[log].world is not None else ""
-        parts.append(simulated + _questions(own))
+        parts.append(f"{simulated}{_protocol(grid, log)} {_questions(own)}")
         parts.append(_means_table(grid, own, log))
         if log in figures:
             parts.append(f"![Means of each variant and differences to {file.control}]({figures[log].relative_to(grid.out)})")
@@ -120,14 +120,14 @@ def report_text(
     return "\n\n".join(parts) + "\n"
 
 
-def _protocol(grid: Grid) -> str:
-    protocol = grid.file.protocol
+def _protocol(grid: Grid, log: str) -> str:
+    protocol = grid.file.protocol_of(log)
     if isinstance(protocol, RollingProtocol):
         return (
             f"Rolling: {protocol.windows} windows of {protocol.horizon}, the first cut at {protocol.start}, one every "
             f"{protocol.every}; every click is a question."
         )
-    seen = ", items clicked before left out" if grid.file.exclude_seen else ""
+    seen = ", items clicked before left out" if grid.file.exclude_seen_of(log) else ""
     if isinstance(protocol, LeaveLastOutProtocol):
         return f"Leave-last-out: the last click of every user is the question, over the full catalogue{seen}."
     return f"Split by time; questions: {protocol.questions}, over the full catalogue{seen}."
@@ -148,18 +148,20 @@ def _questions(own: Sequence[JudgedTask]) -> str:
 
 
 def _means_table(grid: Grid, own: Sequence[JudgedTask], log: str) -> str:
-    rows = []
+    rows, searched = [], {variant.name: variant.searched for variant in grid.variants}
     for name in _names(own, log):
         runs = [run for run in own if run.task.variant == name]
         values = _values(own, log, name, grid.file.metrics)
-        found = grid.found.get((log, name))
+        found = grid.found.get((log, searched[name]))
         seconds = [run.record["seconds"] for run in runs]
         peak = max(run.record["peak_memory_mb"] for run in runs)
+        answers = [run.record["answer_cpu_ms"] for run in runs if run.record.get("answer_cpu_ms") is not None]
         rows.append(
             [name, str(len(runs)), *(_mean_and_spread(values[metric]) for metric in grid.file.metrics),
-             f"{statistics.mean(seconds):,.0f}", f"{peak:,.0f}", "" if found is None else str(found.trials)]
+             f"{statistics.mean(seconds):,.0f}", f"{statistics.mean(answers):.2f}" if answers else "–", f"{peak:,.0f}",
+             "" if found is None else str(found.trials)]
         )  # fmt: skip
-    return markdown_table(["variant", "runs", *grid.file.metrics, "seconds a run", "peak MB", "trials"], rows)
+    return markdown_table(["variant", "runs", *grid.file.metrics, "seconds a run", "ms an answer", "peak MB", "trials"], rows)
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
@@ -225,13 +227,20 @@ def _variants_table(grid: Grid) -> str:
     return markdown_table(["variant", "model", "settings"], rows)
 
 
+def _unclicked_k(grid: Grid) -> str:
+    by_log = {log: grid.file.unclicked_k_of(log) for log in grid.file.logs}
+    if len(set(by_log.values())) == 1:
+        return str(next(iter(by_log.values())))
+    return ", ".join(f"{k} ({log})" for log, k in by_log.items())
+
+
 def _method(grid: Grid) -> str:
     return (
         "± is the standard deviation over seeds (n - 1). Differences are paired by question: the values of a question are "
         f"averaged over a variant's seeds first, then users are drawn with replacement {RESAMPLES:,} times, each with all "
         "of the own questions; the interval is about other users, not about other seeds. p is two-sided. Holm's correction "
         "is over the variants × metrics of a log; in the strata over variants × metrics × strata. Unclicked items are those "
-        f"shown more than {grid.file.unclicked_k} times in three days and not clicked, at the time of the question. All "
+        f"shown more than {_unclicked_k(grid)} times in three days and not clicked, at the time of the question. All "
         f"runs: {RESULTS_FILE}; all differences: {DIFFERENCES_FILE}; the records of every question: "
         "runs/LOG/VARIANT/seed-N/results/per_user.parquet."
     )

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xdm.experiments.running import Grid
 
 RESAMPLES = 10_000
+COSTS = ("cpu_seconds", "train_cpu_seconds", "answer_cpu_ms")  # of a run; the last two where it makes a bundle
 
 
 @dataclass(frozen=True)
@@ -47,15 +48,17 @@ def tidy_table(grid: Grid, runs: Sequence[JudgedTask]) -> pa.Table:
     """One row a run and metric; a column, named by its key, for every setting that some variant sets."""
     settings = _settings(grid.variants, runs)
     columns: dict[str, list[Any]] = {}
+    searched = {variant.name: variant.searched for variant in grid.variants}
     for run, assigned in zip(runs, settings, strict=True):
-        found = grid.found.get((run.task.log, run.task.variant))
+        found = grid.found.get((run.task.log, searched[run.task.variant]))
         described = {
             "experiment": grid.file.name, "log": run.task.log, "variant": run.task.variant, "model": run.task.model,
             "seed": run.task.seed,
         }  # fmt: skip
         measured = {
             "questions": run.metrics["questions"], "users": run.metrics.get("users"), "seconds": run.record["seconds"],
-            "peak_memory_mb": run.record["peak_memory_mb"], "config_hash": run.record["config_hash"],
+            **{name: run.record.get(name) for name in COSTS}, "peak_memory_mb": run.record["peak_memory_mb"],
+            "config_hash": run.record["config_hash"],
             "trials": None if found is None else found.trials,
         }  # fmt: skip
         for metric, value in run.metrics.items():
@@ -63,7 +66,7 @@ def tidy_table(grid: Grid, runs: Sequence[JudgedTask]) -> pa.Table:
                 row = described | {"metric": metric, "value": value} | measured | assigned
                 for name, cell in row.items():
                     columns.setdefault(name, []).append(cell)
-    types = {"seed": pa.int64(), "value": pa.float64(), "users": pa.int64(), "trials": pa.int64()}
+    types = {"seed": pa.int64(), "value": pa.float64(), "users": pa.int64(), "trials": pa.int64()} | dict.fromkeys(COSTS, pa.float64())
     return pa.table({name: pa.array(_alike(cells), types.get(name)) for name, cells in columns.items()})
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,20 +41,27 @@ class Grid:
     found: dict[tuple[str, str], Found] = field(default_factory=dict)  # by log and variant, of searches that are over
     failures: list[Ended] = field(default_factory=list)
 
+    @cached_property
+    def on(self) -> dict[str, list[Variant]]:
+        """By log the variants that are run on it, with its settings in theirs."""
+        return {log: variants_of(self.file, log) for log in self.file.logs}
+
     def runs(self) -> Iterator[Task]:
         """Every run of the file, done or not: by log, then seed, so that all variants have their first seed early."""
         for log in self.file.logs:
             for seed in (None, *self.file.seeds):
-                for variant in self.variants:
+                for variant in self.on[log]:
                     if variant.trained == (seed is not None):
                         yield self.run(log, variant, seed)
 
     def runs_of(self, log: str, variant: str) -> list[Task]:
-        return [task for task in self.runs() if (task.log, task.variant) == (log, variant)]
+        """The runs whose values the search of ``variant`` on ``log`` decides: its own, and those of variants like it."""
+        names = {one.name for one in self.on[log] if one.searched == variant}
+        return [task for task in self.runs() if task.log == log and task.variant in names]
 
     def run(self, log: str, variant: Variant, seed: int | None) -> Task:
         """One run; of a searched variant with the winner's values, as far as they are known."""
-        found = self.found.get((log, variant.name))
+        found = self.found.get((log, variant.searched))
         values = {} if found is None or found.values is None else found.values
         return self._task("run", run_folder(self.out, log, variant.name, seed), log, variant, seed, None, values)
 
@@ -68,8 +76,9 @@ class Grid:
         file = self.file
         return Task(
             kind=kind, out=out, log=log, variant=variant.name, model=variant.model, trained=variant.trained, seed=seed,
-            words=tuple(variant.words(values)), store=self.stores[log], world=file.logs[log].world, protocol=file.protocol,
-            ks=file.ks, exclude_seen=file.exclude_seen, unclicked_k=file.unclicked_k, keep=file.keep, trial=trial, values=values,
+            words=tuple(variant.words(values)), store=self.stores[log], world=file.logs[log].world, protocol=file.protocol_of(log),
+            ks=file.ks, exclude_seen=file.exclude_seen_of(log), unclicked_k=file.unclicked_k_of(log), keep=file.keep, trial=trial,
+            values=values,
         )  # fmt: skip
 
     @property
@@ -93,12 +102,15 @@ def run_experiment(file: ExperimentFile, out: Path, progress: Progress | None = 
     progress = progress or Progress(quiet=True)
     variants = variants_of(file)
     configs = {variant.name: checked_config(variant) for variant in variants}
+    on = {log: variants_of(file, log) for log in file.logs}
+    for variant in itertools.chain.from_iterable(on.values()):
+        checked_config(variant)
     out = out.resolve()
     with locked(out):
         stores = store_paths(file, out)
         identity = checked_identity(out, identity_of(file, variants, configs, stores))
         simulate_logs(file, out, progress)
-        _check_windows(file, variants, stores)
+        _check_windows(file, on, stores)
         write_json(out / IDENTITY, identity)
         grid = Grid(file, out, variants, stores)
         _run_missing(grid, progress)
@@ -133,18 +145,19 @@ def checked_config(variant: Variant) -> dict[str, Any] | None:
     return config
 
 
-def _check_windows(file: ExperimentFile, variants: list[Variant], stores: dict[str, Path]) -> None:
-    if isinstance(file.protocol, RollingProtocol) and any(variant.spaces for variant in variants):
-        from xdm.experiments.judging import validation_windows
+def _check_windows(file: ExperimentFile, on: dict[str, list[Variant]], stores: dict[str, Path]) -> None:
+    from xdm.experiments.judging import validation_windows
 
-        for store in stores.values():
-            validation_windows(file.protocol, Store(store))
+    for log, variants in on.items():
+        protocol = file.protocol_of(log)
+        if isinstance(protocol, RollingProtocol) and any(variant.spaces for variant in variants):
+            validation_windows(protocol, Store(stores[log]))
 
 
 def _run_missing(grid: Grid, progress: Progress) -> None:
     searches = {
         (log, variant.name): _search(grid, log, variant)
-        for log in grid.file.logs for variant in grid.variants if variant.spaces
+        for log, variants in grid.on.items() for variant in variants if variant.spaces
     }  # fmt: skip
     waiting: list[Task] = []
     for search in searches.values():
@@ -155,7 +168,8 @@ def _run_missing(grid: Grid, progress: Progress) -> None:
             _fail_without_winner(grid, key, "")
     runs = list(grid.runs())
     held_back = {key for key in searches if key not in grid.found or grid.found[key].values is None}
-    waiting += [task for task in runs if not task.done and (task.log, task.variant) not in held_back]
+    searched = {(log, variant.name): (log, variant.searched) for log, variants in grid.on.items() for variant in variants}
+    waiting += [task for task in runs if not task.done and searched[task.log, task.variant] not in held_back]
     done = sum(task.done for task in runs) + sum(search.n_done for search in searches.values())
     total = len(runs) + sum(search.entry.trials for search in searches.values())
     with (

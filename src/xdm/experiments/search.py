@@ -47,6 +47,7 @@ class Search:
         folder.mkdir(parents=True, exist_ok=True)
         self.entry, self.task_of = entry, task_of
         self.distributions = {key: _distribution(optuna, space) for key, space in variant.spaces.items()}
+        self.first = {key: space.first for key, space in variant.spaces.items()}
         self.study = optuna.create_study(
             storage=f"sqlite:///{(folder / STUDY).resolve()}", study_name=variant.name, direction="maximize", load_if_exists=True
         )
@@ -107,6 +108,8 @@ class Search:
 
     def _ask(self, first: int, until: int) -> None:
         for number in range(first, until):
+            if number == 0 and all(value is not None for value in self.first.values()):
+                self.study.enqueue_trial(self.first)
             seed = int(np.random.SeedSequence([self.entry.seed, number]).generate_state(1)[0])
             self.study.sampler = self._sampler(seed=seed)
             self.study.ask(fixed_distributions=self.distributions)
