@@ -19,6 +19,7 @@ from xdm.models import (
     mind,
     sasrec,
     sdm,
+    shan,
     srgnn,
     tdm,
     transrec,
@@ -29,6 +30,7 @@ from xdm.schema import ConfigError, nearest
 # In the order in which `xdm models` lists them: by shape, the plainest first.
 _FILES = (
     sdm, actions,
+    shan,
     gru4rec,
     sasrec, ligr, hstu, bert4rec,
     caser,

@@ -1,0 +1,25 @@
+"""What the contract suite switches in these models."""
+
+from __future__ import annotations
+
+SMALL = {
+    "shan": {"width": 16},  # a small average of tied vectors learns slowly
+}  # fmt: skip
+SWITCHES = {
+    "shan sigmoid": {"name": "shan", "activation": "sigmoid"},
+    "shan session alone": {"name": "shan", "long_term": False},
+    "shan with features": {"name": "shan", "feature_width": 3, "tie_item_embedding": False},
+    "shan with penalties": {"name": "shan", "l2_vectors": 0.01, "l2_attention": 0.1},
+}  # fmt: skip
+# For every setting what it is changed from (over the small model) and to.
+ALTERNATIVES = {
+    "shan": {
+        "width": ({}, 10),
+        "activation": ({}, "sigmoid"),
+        "long_term": ({}, False),
+        "l2_vectors": ({}, 0.1),
+        "l2_attention": ({}, 0.1),
+        "feature_width": ({}, 4),
+        "tie_item_embedding": ({}, False),
+    },
+}  # fmt: skip
