@@ -19,7 +19,7 @@ from xdm.models.encoder import Encoder
 from xdm.models.entry import IDS_ALONE, ModelEntry
 from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes, UserInputs
 from xdm.models.shared.layers import to_width
-from xdm.models.shared.prefixes import prefixes
+from xdm.models.shared.prefixes import newest_last, prefixes
 from xdm.models.shared.scoring import InnerProduct
 
 Activation = Literal["relu", "tanh", "sigmoid", "identity"]
@@ -88,9 +88,8 @@ class Caser(Encoder):
 
         The newest click stands in the last place, whatever the length: each vertical filter has a weight for each place.
         """
-        places = torch.arange(self.window, device=items.device) - (self.window - lengths[:, None])  # [P, L]
-        items = items.gather(1, places.clamp(min=0))  # [P, L]
-        return torch.where(places[..., None] < 0, self.padding, self.project(self.items(items)))  # [P, L, d]
+        items, inside = newest_last(items, lengths)  # each [P, L]
+        return torch.where(inside[..., None], self.project(self.items(items)), self.padding)  # [P, L, d]
 
     def convolved(self, image: Tensor) -> Tensor:
         """z: ``[P, d]`` of windows ``[P, L, d]``."""

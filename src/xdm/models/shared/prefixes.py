@@ -13,8 +13,26 @@ def prefixes(batch: Batch, length: int) -> tuple[Tensor, Tensor]:
 
     Padding is 0, on the right. A graph, a window or a bidirectional encoder over such rows sees nothing of the future.
     """
+    at, inside = _places(batch, length)
+    return torch.where(inside, batch.short[batch.row[:, None], at], 0), inside.sum(dim=1)
+
+
+def prefix_times(batch: Batch, length: int) -> Tensor:
+    """When the clicks of `prefixes` were, in seconds: int64 ``[P, length]``, 0 for padding."""
+    at, inside = _places(batch, length)
+    return torch.where(inside, batch.short_time[batch.row[:, None], at], 0)
+
+
+def newest_last(items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """`prefixes` with the padding moved to the front, so that the newest click stands in the last place: ``(items [P, L],
+    inside [P, L])``, bool where there is a click; what stands elsewhere is no item of this place."""
+    places = torch.arange(items.shape[1], device=items.device) - (items.shape[1] - lengths[:, None])  # [P, L]
+    return items.gather(1, places.clamp(min=0)), places >= 0
+
+
+def _places(batch: Batch, length: int) -> tuple[Tensor, Tensor]:
+    """The places in their row of each point's clicks, int64 ``[P, length]``, and which of these are clicks, bool."""
     lengths = (batch.position + 1).clamp(max=length)  # [P]
     places = torch.arange(length, device=batch.short.device)[None]  # [1, length]
     inside = places < lengths[:, None]
-    at = torch.where(inside, batch.position[:, None] + 1 - lengths[:, None] + places, 0)  # [P, length]
-    return torch.where(inside, batch.short[batch.row[:, None], at], 0), lengths
+    return torch.where(inside, batch.position[:, None] + 1 - lengths[:, None] + places, 0), inside
