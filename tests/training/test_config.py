@@ -17,7 +17,15 @@ from tests.learning import SMALL, call, sets
 from tests.models.batches import batch_of, model_of
 from xdm.log.store import Store
 from xdm.schema import ConfigError
-from xdm.training.config import Config, ObjectiveConfig, ObjectiveName, differences, load_config, parse_config
+from xdm.training.config import (
+    WITHOUT_NEGATIVES,
+    Config,
+    ObjectiveConfig,
+    ObjectiveName,
+    differences,
+    load_config,
+    parse_config,
+)
 from xdm.training.objective import Objective
 from xdm.training.run import Run
 from xdm.training.steps import losses
@@ -140,8 +148,10 @@ def leaves(config: BaseModel):
 
 
 def test_no_key_is_dead(simulated, tmp_path, monkeypatch):
-    """A run of XDM reads every key there is, but those of other objectives, which one step of each reads."""
+    """A run of XDM reads every key there is, but those of other objectives, which one step of each reads, and those of what
+    it leaves out, which a run with all of it reads."""
     config = load_config("xdm", None, [*SMALL, "training.epochs=1", "objective.metric=symmetric", "model.name=sdm"])
+    with_all = load_config("sdm", None, [*SMALL, "training.epochs=1", "item_vectors.pretrained=item2vec"])
     read = defaultdict(set)
     for section in {type(value) for _, value in config}:
         plain = section.__getattribute__
@@ -151,9 +161,10 @@ def test_no_key_is_dead(simulated, tmp_path, monkeypatch):
             return plain(self, name)
 
         monkeypatch.setattr(section, "__getattribute__", recording)
-    Run(Store(simulated), config, tmp_path / "bundle").train()
+    for name, one in {"bundle": config, "with_all": with_all}.items():
+        Run(Store(simulated), one, tmp_path / name).train()
     batch, clicks = batch_of([3, 2], [0, 0], [1, 0]), np.ones(25)
-    for name in get_args(ObjectiveName):
+    for name in set(get_args(ObjectiveName)) - WITHOUT_NEGATIVES.keys():
         settings = ObjectiveConfig(name=name)
         objective = Objective.of(settings, 25, clicks)
         losses(model_of(), batch, torch.arange(1, 6)[:, None], settings, np.random.default_rng(0), objective=objective)

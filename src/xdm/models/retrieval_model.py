@@ -22,12 +22,19 @@ class RetrievalModel(nn.Module):
     """An encoder, the unclicked extension where it is enabled, and the item vectors that are scored."""
 
     def __init__(
-        self, model: BaseModel, unclicked: UnclickedConfig, sizes: Sizes, codes: np.ndarray, item_features: bool = False
-    ) -> None:
-        """``codes`` int ``[F, items + 1]``: see `ItemInputs`; ``item_features``: item vectors are sums with their features'."""
+        self, model: BaseModel, unclicked: UnclickedConfig, sizes: Sizes, codes: np.ndarray, item_features: bool = False,
+        scoring: Scoring | None = None,
+    ) -> None:  # fmt: skip
+        """``codes`` int ``[F, items + 1]``: see `ItemInputs`; ``item_features``: item vectors are sums with their features';
+        ``scoring`` takes the place of the encoder's own."""
         super().__init__()
         self.sizes = sizes
         self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined, call-arg]
+        if scoring is not None:
+            kind = type(self.encoder)
+            if not self.scoring.foldable or kind.item_tree is not Encoder.item_tree:
+                raise ConfigError(f"item_vectors.scoring: items of {kind.__name__} are found by a score of its own; leave it at own")
+            self.encoder.scoring = scoring
         if unclicked.enabled and unclicked.user_query and not self.encoder.users.width:
             raise ConfigError(
                 "unclicked.user_query: this encoder reads nothing of the user that a query could be made of"
@@ -116,9 +123,10 @@ def sizes_of(catalogue: Catalogue) -> Sizes:
 
 
 def build_model(
-    model: BaseModel, unclicked: UnclickedConfig, catalogue: Catalogue, seed: int, item_features: bool = False
-) -> RetrievalModel:
+    model: BaseModel, unclicked: UnclickedConfig, catalogue: Catalogue, seed: int, item_features: bool = False,
+    scoring: Scoring | None = None,
+) -> RetrievalModel:  # fmt: skip
     """A model with fresh weights. The extension's are drawn last, so that XDM starts from the very SDM of the same seed."""
     torch.manual_seed(seed)
     codes = FeatureTable.of(catalogue.n_items, catalogue.items.features).codes
-    return RetrievalModel(model, unclicked, sizes_of(catalogue), codes, item_features)
+    return RetrievalModel(model, unclicked, sizes_of(catalogue), codes, item_features, scoring)

@@ -30,6 +30,7 @@ from xdm.models.unclicked import UnclickedConfig
 from xdm.objectives.samplers import SamplerName
 from xdm.objectives.triplet import Distance, Form
 from xdm.schema import ConfigError, nearest
+from xdm.training.item2vec import Item2VecConfig
 
 
 class _Section(BaseModel):
@@ -58,6 +59,24 @@ class ItemVectorsConfig(_Section):
     features: bool = Field(
         True, description="add a vector for each side feature: rare items share what their category has learned"
     )
+    scoring: Literal["own", "cosine", "squared_distance"] = Field(
+        "own", description="how query and item vector make a score; own: as the model has it"
+    )
+    temperature: float = Field(0.05, gt=0, description="of scoring cosine: what the cosine is divided by")
+    pretrained: Literal["none", "item2vec"] = Field(
+        "none", description="item2vec: vectors trained on the training part's clicks before the first epoch"
+    )
+    item2vec: Item2VecConfig = Item2VecConfig()
+    inputs: bool = Field(False, description="pretrained and frozen hold for the items' input vectors too, where these are others")
+    frozen: bool = Field(False, description="pretrained item vectors stay as they are")
+
+    @model_validator(mode="after")
+    def _frozen_can_stay(self) -> ItemVectorsConfig:
+        if self.frozen and self.pretrained == "none":
+            raise ValueError("frozen keeps what was trained beforehand, and pretrained is none; set item_vectors.pretrained=item2vec")
+        if self.frozen and self.features:
+            raise ValueError("frozen vectors stay, those of features would be learned on top of them; set item_vectors.features=false")
+        return self
 
 
 class SplitConfig(_Section):
@@ -77,8 +96,10 @@ class SplitConfig(_Section):
 
 
 ObjectiveName = Literal[
-    "sampled_softmax", "softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max", "hinge", "warp"
+    "sampled_softmax", "softmax", "bce", "gbce", "bpr", "bpr_max", "top1", "top1_max", "hinge", "warp", "squared_error", "cosine"
 ]  # fmt: skip
+# Objectives that compare a query with its label and with nothing else, and the scoring that ranks by the same distance.
+WITHOUT_NEGATIVES: dict[str, Literal["cosine", "squared_distance"]] = {"squared_error": "squared_distance", "cosine": "cosine"}
 
 
 def _usual_sampler(settings: dict[str, Any]) -> SamplerName:
@@ -92,7 +113,7 @@ class ObjectiveConfig(_Section):
     name: ObjectiveName = Field(
         "sampled_softmax",
         description="softmax over a sample, or over all; bce, gbce: binary cross-entropies; bpr, bpr_max, top1, top1_max, "
-        "hinge, warp: ranking losses",
+        "hinge, warp: ranking losses; squared_error, cosine: the distance of query and label alone, for frozen item vectors",
     )
     sampler: SamplerName = Field(
         default_factory=_usual_sampler,
@@ -143,7 +164,8 @@ class ObjectiveConfig(_Section):
     @property
     def of_labels_alone(self) -> bool:
         """Whether labels are compared with each other and with nothing else."""
-        return self.name != "softmax" and (self.sampler == "in_batch" or (self.sampler == "mixed" and not self.negatives))
+        of_batch = self.sampler == "in_batch" or (self.sampler == "mixed" and not self.negatives)
+        return of_batch and self.name not in ("softmax", *WITHOUT_NEGATIVES)
 
     @field_validator("margin")
     @classmethod
@@ -249,6 +271,20 @@ class Config(_Section):
                 "behaviours.history_max takes the user's clicks whatever their session; it goes with data.label_scope=user and "
                 "data.unclicked_at=label alone"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_collapses(self) -> Config:
+        scoring = WITHOUT_NEGATIVES.get(self.objective.name)
+        if scoring is None:
+            return self
+        if not self.item_vectors.frozen:
+            raise ValueError(
+                f"objective.name {self.objective.name} has no negatives: item vectors that learn would all become one, at a loss of "
+                "0. Set item_vectors.pretrained=item2vec, item_vectors.frozen=true and item_vectors.features=false"
+            )
+        if self.item_vectors.scoring != scoring:
+            raise ValueError(f"objective.name {self.objective.name} goes with scores of the same kind: item_vectors.scoring={scoring}")
         return self
 
     @model_validator(mode="after")

@@ -16,8 +16,10 @@ from xdm.data.controls import control_of
 from xdm.data.rows import TrainingRows
 from xdm.log.store import Store
 from xdm.models.retrieval_model import RetrievalModel, build_model
+from xdm.models.shared.scoring import Cosine, SquaredDistance
 from xdm.training.adagrad import MomentumAdagrad
 from xdm.training.config import Config, TrainingConfig
+from xdm.training.item2vec import freeze
 from xdm.training.memory import keep_freed_memory
 from xdm.training.objective import Objective
 from xdm.training.session_parallel import SessionParallel
@@ -48,9 +50,12 @@ def training_rows(store: Store, catalogue: Catalogue, config: Config, *, until: 
 
 def new_model(config: Config, catalogue: Catalogue) -> RetrievalModel:
     """The model of ``config`` over ``catalogue``, with the fresh weights of its seed."""
-    return build_model(
-        config.model, config.unclicked, catalogue, config.training.seed, item_features=config.item_vectors.features
-    )
+    settings = config.item_vectors
+    scoring = {"own": None, "cosine": Cosine(settings.temperature), "squared_distance": SquaredDistance()}[settings.scoring]
+    model = build_model(config.model, config.unclicked, catalogue, config.training.seed, settings.features, scoring)
+    if settings.frozen:
+        freeze(model, inputs=settings.inputs)
+    return model
 
 
 def new_optimizer(model: RetrievalModel, settings: TrainingConfig) -> torch.optim.Optimizer:

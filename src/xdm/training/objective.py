@@ -22,7 +22,8 @@ from xdm.objectives.softmax import (
     softmax_over,
     target_weights,
 )
-from xdm.training.config import ObjectiveConfig
+from xdm.schema import ConfigError
+from xdm.training.config import WITHOUT_NEGATIVES, ObjectiveConfig
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,8 @@ class Objective:
         of_targets = model.scored(targets)  # [P, M, d']
         if model.scoring.foldable:
             queries = model.encoder.readout(queries, of_targets[:, 0])[:, None]  # [P, 1, d']
+        if self.config.name in WITHOUT_NEGATIVES:
+            return distance_to_targets(model, queries, targets, of_targets, self.config.name)
         if self.takes_all and self.config.name in ("softmax", "sampled_softmax"):
             return softmax_over_all(model, queries, targets)
         if self.config.negatives_for == "label":
@@ -169,6 +172,16 @@ def softmax_over_all(model: RetrievalModel, queries: Tensor, targets: Tensor) ->
     if model.scoring.foldable:
         return full_softmax(queries[:, 0], targets, vectors)
     return softmax_over(model.score(queries, vectors), targets)
+
+
+def distance_to_targets(model: RetrievalModel, queries: Tensor, targets: Tensor, of_targets: Tensor, name: str) -> Tensor:
+    """The mean distance, a scalar, between ``queries`` ``[P, 1, d']`` and their targets ``of_targets`` ``[P, M, d']``, which share
+    the weight 1. ``squared_error`` is a mean over coordinates too; ``cosine`` is 1 less the cosine."""
+    if model.scoring.kind != WITHOUT_NEGATIVES[name]:
+        raise ConfigError(f"objective.name {name} needs item_vectors.scoring={WITHOUT_NEGATIVES[name]}, not {model.scoring.kind}")
+    distances = model.scoring.distances(queries, of_targets)  # [P, M]
+    mean = (distances * target_weights(targets, distances.dtype)).sum(1).mean()
+    return mean / model.encoder.width if name == "squared_error" else mean
 
 
 def floats(values: np.ndarray) -> Tensor:

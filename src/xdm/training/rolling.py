@@ -22,8 +22,9 @@ from xdm.evaluation.splits import EACH_CLICK, Split
 from xdm.folders import new_folder, write_json
 from xdm.log.store import Store
 from xdm.models.retrieval_model import RetrievalModel
-from xdm.schema import HOUR, USER_ID, UsageError
+from xdm.schema import HOUR, USER_ID, ConfigError, UsageError
 from xdm.training.config import Config
+from xdm.training.item2vec import pretrain
 from xdm.training.loop import Loop, new_model, set_threads, training_rows
 from xdm.training.run import recommender_of
 
@@ -58,7 +59,7 @@ def roll(
     behaviours up to then; the model knows nothing after the window's cut. ``rules`` and ``baselines`` are those of `evaluate`.
 
     Raises:
-        ConfigError: no such baseline.
+        ConfigError: no such baseline; frozen item vectors and windows that go on from the one before.
         UsageError: windows outside of the log, overlapping ones, or one without a click to judge.
     """
     check_baselines(baselines)
@@ -73,6 +74,11 @@ def roll(
     empty = [cut for cut in cuts if not _clicks(store, cut, cut + windows.horizon)]
     if empty:  # said before the first window is trained, not after
         raise UsageError(f"no click lies within {windows.horizon} s after {empty}; move the start or judge longer")
+    if windows.warm_epochs and config.item_vectors.frozen:
+        raise ConfigError(
+            "item_vectors.frozen: a window that goes on from the one before has no trained vectors for new items; train each from "
+            "scratch (warm epochs 0), or let the vectors learn"
+        )
     progress = progress or Progress(quiet=True)
     set_threads(config.training.threads)
     warm: tuple[RetrievalModel, Catalogue] | None = None
@@ -112,7 +118,9 @@ def _train(
     since = cut - windows.warm_history if warm is not None and windows.warm_history else 0
     rows = training_rows(store, catalogue, config, until=cut, first=since)
     model = new_model(config, catalogue)
-    if warm is not None:
+    if warm is None:
+        pretrain(model, rows.log, config.item_vectors, config.training.seed)
+    else:
         carry_over(*warm, model, catalogue)
     epochs = config.training.epochs if warm is None else windows.warm_epochs
     loop = Loop(model, rows, config)

@@ -26,6 +26,7 @@ from xdm.retrieval.recommender import TowerRecommender
 from xdm.schema import UsageError
 from xdm.training.checkpoints import load_carried, load_checkpoint, newest_checkpoint, read_state, save_checkpoint
 from xdm.training.config import Config, differences, parse_config
+from xdm.training.item2vec import pretrain
 from xdm.training.loop import Loop, StepRecord, new_model, set_threads, training_rows
 from xdm.training.parts import parts_of
 
@@ -94,7 +95,10 @@ class Run:
             f"{rows.n_labels:,} labels in {rows.n_rows:,} sessions; left out: "
             + ", ".join(f"{count:,} {reason.replace('_', ' ')}" for reason, count in rows.dropped.items())
         )
-        loop = Loop(new_model(self.config, catalogue), rows, self.config)
+        model = new_model(self.config, catalogue)
+        if checkpoint is None:
+            pretrain(model, rows.log, self.config.item_vectors, self.config.training.seed)
+        loop = Loop(model, rows, self.config)
         if checkpoint is not None:
             self._restore(checkpoint, loop)
             progress.say(f"going on after step {loop.step} (epoch {loop.epoch + 1})")

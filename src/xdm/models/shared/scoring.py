@@ -37,6 +37,10 @@ class Scoring(nn.Module):
         """Folded item vectors ``[..., d']`` of ``v`` ``[..., d]`` and their ``bias`` ``[...]``."""
         return v
 
+    def distances(self, queries: Tensor, vectors: Tensor) -> Tensor:
+        """``[...]``: how far folded ``queries`` ``[..., d']`` are from folded item ``vectors`` ``[..., d']``, the biases left out."""
+        raise NotImplementedError
+
 
 class InnerProduct(Scoring):
     """``q.v``, and ``+ b`` with ``bias``."""
@@ -69,6 +73,12 @@ class Cosine(InnerProduct):
     def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
         return super().items(F.normalize(v, dim=-1, eps=1e-6), bias)
 
+    def distances(self, queries: Tensor, vectors: Tensor) -> Tensor:
+        """``1 - cos(q, v)``."""
+        if self.bias:
+            queries, vectors = queries[..., :-1], vectors[..., :-1]
+        return 1 - self.temperature * (queries * vectors).sum(-1)
+
 
 class SquaredDistance(Scoring):
     """``-|q - v|²``, and ``+ b`` with ``bias``, less ``|q|²``, which ranks nothing."""
@@ -85,6 +95,10 @@ class SquaredDistance(Scoring):
     def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
         squared = v.square().sum(-1, keepdim=True)
         return torch.cat([v, -squared if bias is None else bias[..., None] - squared], dim=-1)
+
+    def distances(self, queries: Tensor, vectors: Tensor) -> Tensor:
+        """``|q - v|²``."""
+        return (queries[..., :-1] / 2 - vectors[..., :-1]).square().sum(-1)
 
 
 class PairScoring(Scoring):
