@@ -9,7 +9,7 @@ import torch
 from tests.models.batches import batch_of
 from xdm.models.encoder import best_interest
 from xdm.models.shared.prefixes import prefixes
-from xdm.models.shared.scoring import Cosine, InnerProduct, SquaredDistance
+from xdm.models.shared.scoring import Cosine, InnerProduct, SquaredDistance, TwoSquaredDistances
 
 D = 6
 
@@ -38,6 +38,20 @@ def test_the_folded_product_is_the_score_as_defined(kind, with_bias):
     if kind == "distance":  # the query's own square ranks nothing and is left out
         wanted = wanted + q.square().sum(-1, keepdim=True).float()
     np.testing.assert_allclose(folded, wanted, atol=1e-5)
+
+
+def test_two_distances_fold_into_one_product_whatever_the_weight_of_a_query():
+    torch.manual_seed(0)
+    q, v, weights = torch.randn(4, D), torch.randn(9, D), torch.tensor([0.0, 0.3, 0.9, 1.0])
+    scoring = TwoSquaredDistances()
+    asked = torch.cat([q, weights[:, None]], dim=1)
+    found = scoring.queries(asked) @ scoring.items(v, None).T
+    half = D // 2
+    for a, w in enumerate(weights.tolist()):
+        for i in range(9):
+            first, second = (sum((q[a, k] - v[i, k]) ** 2 for k in part) for part in (range(half), range(half, D)))
+            own = w * q[a, :half].square().sum() + (1 - w) * q[a, half:].square().sum()  # ranks nothing
+            assert float(found[a, i]) == pytest.approx(float(own - w * first - (1 - w) * second), abs=1e-5)
 
 
 def test_a_cosine_of_nothing_is_no_nan():

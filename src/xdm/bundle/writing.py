@@ -132,6 +132,7 @@ class ItemTower(nn.Module):
         """``[N, d']``, as they are scored, from feature codes ``[N, F]`` (0 for none), without a row and a bias of the item."""
         tables = self.model.output_features
         vectors = torch.stack([table(codes[:, f]) for f, table in enumerate(tables)]).sum(0)
+        vectors = self.model.encoder.compose(vectors, torch.zeros_like(codes[:, 0]))
         return self.model.scoring.items(vectors, vectors.new_zeros(vectors.shape[0]) if self.model.scoring.bias else None)
 
 

@@ -38,7 +38,8 @@ class Encoder(nn.Module):
         self.scoring: Scoring = InnerProduct()
 
     def encode(self, batch: Batch) -> Tensor:
-        """Queries at every point of ``batch``: ``[P, K, d]``. Of what comes after a point's position nothing may be used."""
+        """Queries at every point of ``batch``: ``[P, K, d]``, and behind the d as many coordinates as ``scoring.beside`` says. Of what
+        comes after a point's position nothing may be used."""
         raise NotImplementedError
 
     def draw_scored(self, table: nn.Embedding) -> None:

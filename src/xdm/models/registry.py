@@ -19,6 +19,7 @@ from xdm.models import (
     lrml,
     m3,
     mind,
+    prme,
     sasrec,
     sdm,
     shan,
@@ -39,7 +40,7 @@ _FILES = (
     caser, hgn,
     srgnn,
     comirec, mind,
-    cml, transrec, lrml,
+    cml, transrec, prme, lrml,
     tdm,
 )  # fmt: skip
 MODELS: dict[str, ModelEntry] = {name: entry for file in _FILES for name, entry in file.ENTRIES.items()}

@@ -32,7 +32,7 @@ class RetrievalModel(nn.Module):
         self.encoder: Encoder = MODELS[model.name].encoder(model, sizes, codes)  # type: ignore[attr-defined, call-arg]
         if scoring is not None:
             kind = type(self.encoder)
-            if not self.scoring.foldable or kind.item_tree is not Encoder.item_tree:
+            if not self.scoring.foldable or self.scoring.beside or kind.item_tree is not Encoder.item_tree:
                 raise ConfigError(f"item_vectors.scoring: items of {kind.__name__} are found by a score of its own; leave it at own")
             self.encoder.scoring = scoring
         if unclicked.enabled and unclicked.user_query and not self.encoder.users.width:
@@ -51,11 +51,12 @@ class RetrievalModel(nn.Module):
         self.unclicked = UnclickedExtension(unclicked, self.encoder) if unclicked.enabled else None
 
     def forward(self, batch: Batch, h: Tensor | None = None) -> Queries:
-        """Queries at every point of ``batch`` (tensors); ``h`` ``[P, K, d]`` are the encoder's, where it was asked already."""
-        h = self.encoder.encode(batch) if h is None else h  # [P, K, d]
+        """Queries at every point of ``batch`` (tensors); ``h`` ``[P, K, d + beside]`` are the encoder's, if it was asked already."""
+        h = self.encoder.encode(batch) if h is None else h  # [P, K, d + beside]
         if self.unclicked is not None:
             return self.unclicked(h, self.encoder, batch, self.vectors)
-        return Queries(self.scoring.queries(h), h, h)
+        places = h[..., : self.encoder.width] if self.scoring.beside else h  # [P, K, d]
+        return Queries(self.scoring.queries(h), places, places)
 
     @property
     def scoring(self) -> Scoring:

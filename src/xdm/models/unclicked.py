@@ -108,10 +108,15 @@ class UnclickedExtension(nn.Module):
         return torch.where(present[:, None, None], z, h)
 
     def forward(self, h: Tensor, encoder: Encoder, batch: Batch, vectors: Callable[[Tensor], Tensor]) -> Queries:
-        """Queries from the encoder's ``h`` ``[P, K, d]``; ``vectors`` gives the scored vectors of items."""
+        """Queries from the encoder's ``h`` ``[P, K, d + beside]``; ``vectors`` gives the scored vectors of items. What stands beside
+        says how a query is scored: it is left as it is."""
+        beside = None
+        if encoder.scoring.beside:
+            h, beside = h[..., : encoder.width], h[..., encoder.width :]  # [P, K, d], [P, K, beside]
         user = encoder.users(batch)  # [B, d_u]
         sequences = self.sequences(batch, encoder, vectors)
         n = self.pooling(sequences, user[batch.unclicked_owner])[batch.unclicked_row]  # [P, d]
         present = sequences.present[batch.unclicked_row]  # [P]
         z = self.fusion(h, n, user[batch.row], present)
-        return Queries(encoder.scoring.queries(z), z, h, n, present)
+        asked = z if beside is None else torch.cat([z, beside], dim=-1)  # [P, K, d + beside]
+        return Queries(encoder.scoring.queries(asked), z, h, n, present)

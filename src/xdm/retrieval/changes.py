@@ -66,7 +66,7 @@ class NewVectors:
         rows = self._vectors[places - 1]
         plain = rows[:, : self.width]
         bias = np.zeros(len(rows), np.float32)
-        if rows.shape[1] > self.width:
+        if rows.shape[1] == self.width + 1:
             bias = rows[:, self.width] + (np.square(plain).sum(1) if self._kind == "squared_distance" else 0)
         return self._folded(plain.mean(0), bias.mean()), None
 
@@ -74,6 +74,8 @@ class NewVectors:
         """The vector as it is scored; see `xdm.models.shared.scoring`."""
         if self._kind == "squared_distance":
             return np.append(plain, bias - np.square(plain).sum()).astype(np.float32)
+        if self._kind == "two_squared_distances":
+            return np.append(plain, -np.square(plain.reshape(2, -1)).sum(1)).astype(np.float32)
         if self._kind == "cosine":
             plain = plain / max(float(np.linalg.norm(plain)), 1e-6)
         return (np.append(plain, bias) if self._bias else plain).astype(np.float32)

@@ -6,6 +6,8 @@ query and v the vector of an item whose bias is b:
 - inner product: ``q.v + b`` = ``[q; 1].[v; b]``
 - cosine over a temperature τ: ``cos(q, v) / τ + b`` = ``[q / |q|τ; 1].[v / |v|; b]``
 - squared distance: ``b - |q - v|²`` ranks as ``[2q; 1].[v; b - |v|²]``, which leaves out ``|q|²``, the same for every item
+- squared distances in two spaces, the first of weight w: ``-w |q₁ - v₁|² - (1 - w) |q₂ - v₂|²`` ranks as
+  ``[2w q₁; 2(1 - w) q₂; w; 1 - w].[v₁; v₂; -|v₁|²; -|v₂|²]``, whatever the w of a query
 
 A model whose score needs the candidate beside the query is a `PairScoring`; it is searched by scoring everything.
 """
@@ -18,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["inner_product", "cosine", "squared_distance", "pairs"]
+Kind = Literal["inner_product", "cosine", "squared_distance", "two_squared_distances", "pairs"]
 
 
 class Scoring(nn.Module):
@@ -28,9 +30,10 @@ class Scoring(nn.Module):
     kind: ClassVar[Kind]
     foldable = True
     bias = False  # whether each item has a learned bias
+    beside = 0  # coordinates that a query has behind the d of item vectors: how it is scored, not where it lies
 
     def queries(self, z: Tensor) -> Tensor:
-        """Folded queries ``[..., d']`` of ``z`` ``[..., d]``."""
+        """Folded queries ``[..., d']`` of ``z`` ``[..., d + beside]``."""
         return z
 
     def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
@@ -99,6 +102,23 @@ class SquaredDistance(Scoring):
     def distances(self, queries: Tensor, vectors: Tensor) -> Tensor:
         """``|q - v|²``."""
         return (queries[..., :-1] / 2 - vectors[..., :-1]).square().sum(-1)
+
+
+class TwoSquaredDistances(Scoring):
+    """``-w |q₁ - v₁|² - (1 - w) |q₂ - v₂|²`` over the two halves of the vectors, less what ranks nothing; each query has its own w,
+    as its last coordinate."""
+
+    kind: ClassVar[Kind] = "two_squared_distances"
+    beside = 1
+
+    def queries(self, z: Tensor) -> Tensor:
+        w = z[..., -1:]
+        first, second = z[..., :-1].chunk(2, dim=-1)  # each [..., d / 2]
+        return torch.cat([2 * w * first, 2 * (1 - w) * second, w, 1 - w], dim=-1)
+
+    def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
+        first, second = v.square().chunk(2, dim=-1)  # each [..., d / 2]
+        return torch.cat([v, -first.sum(-1, keepdim=True), -second.sum(-1, keepdim=True)], dim=-1)
 
 
 class PairScoring(Scoring):

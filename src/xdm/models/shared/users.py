@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from xdm.data.batches import Batch
-from xdm.models.shared.inputs import ItemInputs, Sizes, UserInputs
+from xdm.models.shared.inputs import Sizes, UserInputs
 
 
 class UserVectors(UserInputs):
@@ -39,8 +41,9 @@ class UserVectors(UserInputs):
         """``[B, d]``."""
         return self.vectors(batch.user) * self.known(batch)[:, None]  # [B, d]
 
-    def at_points(self, batch: Batch, items: ItemInputs) -> Tensor:
-        """``[P, 1, d]``: the user's vector at each point; of a user who is not known, the mean of the items clicked so far."""
+    def at_points(self, batch: Batch, items: Callable[[Tensor], Tensor]) -> Tensor:
+        """``[P, 1, d]``: the user's vector at each point; of a user who is not known, the mean of the items clicked so far, whose
+        vectors ``items`` gives."""
         own = self(batch)[batch.row]  # [P, d]
         if self.training:  # all of whom are met
             return own[:, None]
