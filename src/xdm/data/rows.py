@@ -152,22 +152,50 @@ class TrainingRows:
         return self._batch(rows, labels, labels + 1, short_lists(self._found, self._points[labels]))
 
     def clicks(self, rows: np.ndarray, positions: np.ndarray) -> tuple[Batch, np.ndarray]:
-        """One click of each of ``rows``, the one at ``positions`` (from 0): a batch as if it were the first of its session,
-        asked after it, and the targets of these points. A click may have no point, or several."""
+        """One click of each of ``rows``, the one at ``positions`` (from 0): a batch as if it were the first of its row, but for
+        the number of its session, asked after it, and the targets of these points. A click may have no point, or several."""
         found = self._found
         at, place = rows * self._longest + positions, found.short[self._points[self._first[rows]], 0] + positions
         short = {
             "short": found.click_item[place].astype(np.int64)[:, None], "short_time": found.click_time[place][:, None],
-            "short_session": np.ones((len(rows), 1), np.int64), "short_length": np.ones(len(rows), np.int64),
+            "short_session": self._session_number(place, place - positions)[:, None], "short_length": np.ones(len(rows), np.int64),
         }  # fmt: skip
         begin, end = np.searchsorted(self._asked, at), np.searchsorted(self._asked, at, side="right")
         batch, targets = self._batch(rows, begin, end, short)
         return replace(batch, position=np.zeros_like(batch.position)), targets
 
+    def some_of_each_user(self, most: int, rng: np.random.Generator) -> np.ndarray:
+        """bool ``[n_labels]``: of each user ``most`` labels drawn at random, or all where there are no more."""
+        user = np.repeat(self._user, np.diff(self._first))
+        by_user = np.lexsort((rng.random(self.n_labels), user))  # of each user in random order
+        starts = _group_starts(user[by_user])
+        place = np.arange(self.n_labels) - np.repeat(starts[:-1], np.diff(starts))  # within the user
+        chosen = np.empty(self.n_labels, np.bool_)
+        chosen[by_user] = place < most
+        return chosen
+
+    def count_of(self, labels: np.ndarray) -> np.ndarray:
+        """int64 ``[n_rows]``: how many of the ``labels``, bool ``[n_labels]``, each row has."""
+        return np.diff(np.concatenate([[0], np.cumsum(labels)])[self._first])
+
+    def labels_of(self, rows: np.ndarray) -> np.ndarray:
+        """The labels of ``rows`` one row after the other, as `batch` has its points: int64 ``[P]``."""
+        counts = self._first[rows + 1] - self._first[rows]
+        return np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts) + np.repeat(self._first[rows], counts)
+
+    def _session_number(self, place: np.ndarray, begin: np.ndarray) -> np.ndarray:
+        """int64 ``[R]``: which session of its row, from 1, the click at ``place`` ``[R]`` is of, where the row begins at ``begin``."""
+        return 1 + self._opened[place] - self._opened[begin]
+
     @property
     def started(self) -> np.ndarray:
         """int64 ``[n_rows]``: when each session's first click was (seconds)."""
         return self._found.click_time[self._found.short[self._points[self._first[:-1]], 0]]
+
+    @cached_property
+    def _opened(self) -> np.ndarray:
+        """int64 ``[C]``: how many sessions were opened up to each click, of any user."""
+        return self._found.click_opens.cumsum(dtype=np.int64)
 
     @cached_property
     def _longest(self) -> int:
