@@ -24,6 +24,7 @@ from xdm.models import (
     sasrec,
     sdm,
     shan,
+    slirec,
     srgnn,
     tdm,
     transrec,
@@ -34,7 +35,7 @@ from xdm.schema import ConfigError, nearest
 # In the order in which `xdm models` lists them: by shape, the plainest first.
 _FILES = (
     sdm, actions,
-    shan,
+    shan, slirec,
     gru4rec,
     hrnn,
     m3,
