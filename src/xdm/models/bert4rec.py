@@ -143,13 +143,14 @@ def masked_places(
     items: np.ndarray, lengths: np.ndarray, share: float, n_candidates: int, rng: np.random.Generator
 ) -> np.ndarray:
     """Which places of the rows ``items`` ``[B, T]`` are masked, bool ``[B, T]``: of each row round(share * length) at random,
-    at least one where ``share`` is above 0. What cannot be recommended (an index above ``n_candidates``) is no label."""
+    at least one where ``share`` is above 0. What cannot be recommended (an index above ``n_candidates``) is no label, nor is a
+    click that was left out (0)."""
     inside = np.arange(items.shape[1]) < lengths[:, None]  # [B, T]
     counts = np.maximum(np.round(share * lengths), share > 0)  # [B]
     order = np.where(inside, rng.random(items.shape), 2.0).argsort(axis=1)  # [B, T]; padding last
     chosen = np.zeros(items.shape, bool)
     np.put_along_axis(chosen, order, np.arange(items.shape[1]) < counts[:, None], axis=1)
-    return chosen & inside & (items <= n_candidates)
+    return chosen & inside & (items > 0) & (items <= n_candidates)
 
 
 ENTRIES = {

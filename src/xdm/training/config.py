@@ -50,6 +50,9 @@ class DataConfig(_Section):
     n_targets: int = Field(
         1, ge=1, le=50, description="how many of the next clicks a label asks for, of its session or user as label_scope says"
     )
+    item_dropout: float = Field(
+        0.0, ge=0, lt=1, description="in training each click that a sequence holds is left out (a vector of zeros) with this chance"
+    )
     min_clicks: int = Field(1, ge=1, description="an item with fewer training clicks is never recommended nor a label")
 
 
@@ -260,6 +263,8 @@ class Config(_Section):
         if getattr(self.model, "reads_stream", False) and not self.behaviours.stream_max:
             name = self.model.name  # type: ignore[attr-defined]
             raise ValueError(f"model {name} reads the stream of exposures; set behaviours.stream_max, to 50 say")
+        if getattr(self.model, "reads_stream", False) and self.data.item_dropout:
+            raise ValueError("data.item_dropout leaves out clicks of the sequence of clicks; this model reads the stream of exposures")
         length, rules = getattr(self.model, "length", None), self.behaviours
         key = "history_max" if rules.history_max else "session_max"
         if length is not None and length < getattr(rules, key):

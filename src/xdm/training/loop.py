@@ -20,6 +20,7 @@ from xdm.models.shared.scoring import Cosine, SquaredDistance
 from xdm.training.adagrad import MomentumAdagrad
 from xdm.training.config import Config, TrainingConfig
 from xdm.training.item2vec import freeze
+from xdm.training.item_dropout import without_some
 from xdm.training.memory import keep_freed_memory
 from xdm.training.objective import Objective
 from xdm.training.session_parallel import SessionParallel
@@ -147,7 +148,10 @@ class Loop:
     def _inputs(self, which: np.ndarray | None) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
         """The batch, the targets, and the encoder's queries where the order of training asked it already."""
         if self.live is not None:
-            return self.live.step(self.batch)
+            return self.live.step(self.batch, self._with_holes)
         take = self.rows.points if self.config.training.order == "points" else self.rows.batch
         batch, labels = take(np.asarray(which))
-        return batch.map(torch.from_numpy), torch.from_numpy(labels), None
+        return self._with_holes(batch).map(torch.from_numpy), torch.from_numpy(labels), None
+
+    def _with_holes(self, batch: Batch) -> Batch:
+        return without_some(batch, self.config.data.item_dropout, self.config.training.seed, self.step)

@@ -8,6 +8,7 @@ between steps the state is carried on without its gradient.
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -92,14 +93,15 @@ class SessionParallel:
         """Steps of an epoch."""
         return self.schedule.steps
 
-    def step(self, number: int) -> tuple[Batch, Tensor, Tensor]:
+    def step(self, number: int, change: Callable[[Batch], Batch] = lambda batch: batch) -> tuple[Batch, Tensor, Tensor]:
         """The batch of the next click of each live session, the targets ``[P, M]``, and the encoder's queries ``[P, K, d]``.
+        The encoder reads what ``change`` makes of the batch.
 
         Steps must be taken in their order: each goes on from the states that the one before has left.
         """
         slots, rows, positions = self.schedule.step(number)
         arrays, targets = self.rows.clicks(rows, positions)
-        batch = arrays.map(torch.from_numpy)
+        batch = change(arrays).map(torch.from_numpy)
         which, begins = torch.from_numpy(slots), torch.from_numpy(positions == 0)[:, None]
         before = [torch.where(begins, 0.0, state[which]) for state in self.states]  # each [live, units]
         queries, after = self.encoder.advance(batch, before)
