@@ -106,20 +106,15 @@ def own_rows(rows: Tensor) -> Tensor:
 
 def reset_before(inputs: Tensor, state: Tensor, recurrent: Tensor, kept: Tensor) -> Tensor:
     """The clicks of `ResetBefore` one after the other: ``inputs`` ``[B, T, 3 width]`` to states ``[B, T, width]``."""
+    width = state.shape[1]
     after: list[Tensor] = []
     for t in range(inputs.shape[1]):
-        state = after_click(inputs[:, t], state, recurrent) * kept[:, t]  # [B, width]
+        r, z, n = inputs[:, t].chunk(3, dim=1)  # each [B, width]
+        of_r, of_z = F.linear(state, recurrent[: 2 * width]).chunk(2, dim=1)  # each [B, width]
+        candidate = torch.tanh(n + F.linear(torch.sigmoid(r + of_r) * state, recurrent[2 * width :]))  # [B, width]
+        state = torch.lerp(state, candidate, torch.sigmoid(z + of_z)) * kept[:, t]  # [B, width]
         after.append(state)
     return torch.stack(after, dim=1)
-
-
-def after_click(inputs: Tensor, state: Tensor, recurrent: Tensor) -> Tensor:
-    """The state ``[B, width]`` after one click of `ResetBefore`: ``inputs`` ``[B, 3 width]`` to the three gates, after ``state``."""
-    width = state.shape[1]
-    both = inputs[:, : 2 * width] + F.linear(state, recurrent[: 2 * width])  # [B, 2 width]
-    reset, update = torch.sigmoid(both).chunk(2, dim=1)  # each [B, width]
-    candidate = torch.tanh(inputs[:, 2 * width :] + F.linear(reset * state, recurrent[2 * width :]))  # [B, width]
-    return torch.lerp(state, candidate, update)
 
 
 def dropped(like: Tensor, width: int, rate: float) -> Tensor:
