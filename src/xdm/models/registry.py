@@ -28,6 +28,7 @@ from xdm.models import (
     srgnn,
     tdm,
     transrec,
+    triplet,
 )
 from xdm.models.entry import ModelEntry
 from xdm.schema import ConfigError, nearest
@@ -43,7 +44,7 @@ _FILES = (
     caser, hgn,
     srgnn,
     comirec, mind,
-    cml, transrec, prme, lrml,
+    cml, transrec, prme, triplet, lrml,
     tdm,
 )  # fmt: skip
 MODELS: dict[str, ModelEntry] = {name: entry for file in _FILES for name, entry in file.ENTRIES.items()}

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 SMALL = {
     "prme": {"width": 6, "tau": 40},
+    "triplet": {"width": 8, "hidden": 12, "window": 4},
 }  # fmt: skip
 SWITCHES = {
     "prme without a sequence": {"name": "prme", "tau": 0},
+    "triplet-facenet": {"name": "triplet", "loss": "hinge", "margin": 1.0, "unit": True, "mining": "semi_hard"},
+    "triplet of what was left": {"name": "triplet", "negative": "unclicked", "loss": "soft_margin", "swap": True},
 }  # fmt: skip
 # For every setting what it is changed from (over the small model) and to.
 ALTERNATIVES = {
@@ -16,5 +19,17 @@ ALTERNATIVES = {
         "tau": ({}, 0),
         "l2": ({}, 0.1),
         "deviation": ({}, 0.2),
+    },
+    "triplet": {
+        "width": ({}, 10),
+        "hidden": ({}, 10),
+        "window": ({}, 3),
+        "unit": ({}, True),
+        "loss": ({}, "soft_margin"),
+        "margin": ({"loss": "hinge"}, 0.5),
+        "swap": ({}, True),
+        "negatives": ({}, 5),
+        "negative": ({}, "unclicked"),
+        "mining": ({}, "semi_hard"),
     },
 }  # fmt: skip
