@@ -1,4 +1,4 @@
-"""What `cml.py` and `lrml.py` share: made-up pairs with negatives, a batch that asks for them, and a run of the authors' side."""
+"""What the proofs of metric models share: made-up pairs with negatives, a batch that asks for them, and a run of the authors' side."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def asking(user: np.ndarray) -> Batch:
     return Batch(**{field.name: torch.from_numpy(given.get(field.name, nothing)) for field in fields(Batch)})
 
 
-def authors_side(asked: Namespace, **given: Any) -> Found:
-    """What `metric_tensorflow.py` finds with what is ``given``."""
+def authors_side(asked: Namespace, script: str = "metric_tensorflow.py", **given: Any) -> Found:
+    """What ``script`` finds with what is ``given``."""
     with tempfile.TemporaryDirectory() as folder:
         arrays = {name: value.detach().numpy() if isinstance(value, Tensor) else value for name, value in given.items()}
         np.savez(f"{folder}/in.npz", **arrays)
-        script = Path(__file__).with_name("metric_tensorflow.py")
-        subprocess.run([asked.tensorflow, script, asked.authors, f"{folder}/in.npz", f"{folder}/out.npz"], check=True)
+        files = [f"{folder}/in.npz", f"{folder}/out.npz"]
+        subprocess.run([asked.tensorflow, Path(__file__).with_name(script), asked.authors, *files], check=True)
         return {name: torch.from_numpy(np.asarray(value)) for name, value in np.load(f"{folder}/out.npz").items()}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -31,12 +32,20 @@ class TrainingLog:
     @cached_property
     def clicks(self) -> Clicks:
         """All clicks: 24 bytes each."""
-        parts = []
+        user, item, time = (np.concatenate(columns).astype(np.int64) for columns in zip(*self._exposures(True), strict=True))
+        order = np.argsort(time, kind="stable")
+        return Clicks(user[order], item[order], time[order])
+
+    def pairs(self, clicked: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The user and the item, int64 each, of exposures that were ``clicked``, or of those that were not: each pair once."""
+        parts = [np.unique(np.stack([user, item]), axis=1) for user, item, _ in self._exposures(clicked)]
+        user, item = np.concatenate(parts, axis=1).astype(np.int64)  # a user is in one part alone
+        return user, item
+
+    def _exposures(self, clicked: bool) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """User, item and time of the exposures of each part of the store that were ``clicked``, or of those that were not."""
         for first_user, stored in self.store.parts():
             events = stored.in_catalogue(self.catalogue.of_store)
             user = np.repeat(np.arange(first_user + 1, first_user + len(events.offsets)), np.diff(events.offsets))
-            kept = np.asarray(events.clicked, bool) & (events.time < self.until)
-            parts.append((user[kept], np.asarray(events.item)[kept], np.asarray(events.time)[kept]))
-        user, item, time = (np.concatenate(columns).astype(np.int64) for columns in zip(*parts, strict=True))
-        order = np.argsort(time, kind="stable")
-        return Clicks(user[order], item[order], time[order])
+            kept = (np.asarray(events.clicked, bool) == clicked) & (events.time < self.until)
+            yield user[kept], np.asarray(events.item)[kept], np.asarray(events.time)[kept]

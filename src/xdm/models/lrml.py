@@ -17,13 +17,11 @@ from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
 from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry
 from xdm.models.shared.inputs import ItemInputs, Sizes
-from xdm.models.shared.scoring import PairScoring
-from xdm.models.shared.users import UserVectors, into_ball
+from xdm.models.shared.memory import MemoryScoring, closeness, draw_uniform
+from xdm.models.shared.users import UserVectors
 
 if TYPE_CHECKING:
     from xdm.models.retrieval_model import RetrievalModel
-
-SMOOTH = 1e-3  # under the root, so that it has a gradient at distance 0
 
 
 class LRMLConfig(BaseModel):
@@ -48,51 +46,11 @@ class LRMLConfig(BaseModel):
     margin: float = Field(0.2, ge=0, description="of negative_relation positive: margin of the hinge")
 
 
-class LRMLScoring(PairScoring):
-    """``-sqrt(|p + r - q|² + 1e-3)``, ``r = softmax((p ⊙ q) K) M``: keys K ``[d, N]``, memory M ``[N, d]``."""
-
-    def __init__(self, width: int, slots: int, deviation: float, unit_ball: bool) -> None:
-        super().__init__()
-        self.unit_ball = unit_ball
-        self.keys = nn.Parameter(torch.randn(width, slots) * deviation)
-        self.memory = nn.Parameter(torch.randn(slots, width) * deviation)
-
-    def queries(self, z: Tensor) -> Tensor:
-        return into_ball(z) if self.unit_ball else z
-
-    def items(self, v: Tensor, bias: Tensor | None) -> Tensor:
-        return into_ball(v) if self.unit_ball else v
-
-    def attention(self, p: Tensor, q: Tensor) -> Tensor:
-        """Weights of the slots: ``[P, S, N]`` of ``p`` ``[P, d]`` with ``q`` ``[S, d]`` or ``[P, S, d]``."""
-        keys = p[:, :, None] * self.keys  # [P, d, N]
-        return torch.softmax(q @ keys, dim=-1)  # [P, S, N]
-
-    def distance(self, p: Tensor, q: Tensor, attention: Tensor) -> Tensor:
-        """``|p + r - q|²``, ``[P, S]``. Written out, so that no relation of a pair, ``[P, S, d]``, is ever made:
-        ``|p - q|² + |r|² + 2 r.(p - q)`` with ``r = a M``."""
-        across = p @ q.T if q.dim() == 2 else (q @ p[:, :, None]).squeeze(-1)  # [P, S]
-        apart = p.square().sum(-1, keepdim=True) + q.square().sum(-1) - 2 * across  # [P, S]
-        relation = (attention @ (self.memory @ self.memory.T) * attention).sum(-1)  # [P, S]
-        towards = (p @ self.memory.T)[:, None] - q @ self.memory.T  # [P, S, N]
-        return apart + relation + 2 * (attention * towards).sum(-1)
-
-    def scores(self, queries: Tensor, vectors: Tensor) -> Tensor:
-        """See `PairScoring`; K is 1."""
-        p = queries[:, 0]  # [P, d]
-        return closeness(self.distance(p, vectors, self.attention(p, vectors)))
-
-
-def closeness(squared_distance: Tensor) -> Tensor:
-    """``-sqrt(x + 1e-3)``; what rounding takes below 0 is 0."""
-    return -torch.sqrt(squared_distance.clamp(min=0) + SMOOTH)
-
-
 class LRML(Encoder):
     """The user's vector is the query; what else there is to the model is its scoring."""
 
     users: UserVectors
-    scoring: LRMLScoring
+    scoring: MemoryScoring
 
     def __init__(self, config: LRMLConfig, sizes: Sizes, codes: np.ndarray) -> None:
         """``codes`` int ``[F, items + 1]``: see `ItemInputs`; ids alone are read."""
@@ -101,12 +59,10 @@ class LRML(Encoder):
         self.config, self.width, self.interests = config, d, 1
         self.items = ItemInputs(sizes, d, 0, codes)
         self.users = UserVectors(sizes, d)
-        self.scoring = LRMLScoring(d, config.slots, config.deviation, config.unit_ball)
+        self.scoring = MemoryScoring(d, config.slots, config.deviation, config.unit_ball)
         for table in (self.users.vectors, self.items.tables[0]):
             assert isinstance(table, nn.Embedding)
-            nn.init.uniform_(table.weight, -config.deviation, config.deviation)
-            with torch.no_grad():
-                table.weight[0] = 0
+            draw_uniform(table, config.deviation)
 
     def encode(self, batch: Batch) -> Tensor:
         """User vectors at every point: ``[P, 1, d]``."""

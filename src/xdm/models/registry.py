@@ -19,7 +19,9 @@ from xdm.models import (
     ligr,
     lrml,
     m3,
+    metas,
     mind,
+    mrmn,
     prme,
     sasrec,
     sdm,
@@ -44,7 +46,7 @@ _FILES = (
     caser, hgn,
     srgnn,
     comirec, mind,
-    cml, transrec, prme, triplet, lrml,
+    cml, transrec, prme, triplet, lrml, mrmn, metas,
     tdm,
 )  # fmt: skip
 MODELS: dict[str, ModelEntry] = {name: entry for file in _FILES for name, entry in file.ENTRIES.items()}

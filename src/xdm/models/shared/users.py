@@ -41,15 +41,18 @@ class UserVectors(UserInputs):
         """``[B, d]``."""
         return self.vectors(batch.user) * self.known(batch)[:, None]  # [B, d]
 
-    def at_points(self, batch: Batch, items: Callable[[Tensor], Tensor]) -> Tensor:
+    def at_points(self, batch: Batch, items: Callable[[Tensor], Tensor], strangers: float = 0.0) -> Tensor:
         """``[P, 1, d]``: the user's vector at each point; of a user who is not known, the mean of the items clicked so far, whose
-        vectors ``items`` gives."""
+        vectors ``items`` gives. In training all are known, but for a share ``strangers`` of the points, at random."""
         own = self(batch)[batch.row]  # [P, d]
-        if self.training:  # all of whom are met
+        if self.training and not strangers:
             return own[:, None]
+        known = self.known(batch)[batch.row]  # [P]
+        if self.training:
+            known = known & (torch.rand(known.shape, device=known.device) >= strangers)
         so_far = items(batch.short).cumsum(dim=1)[batch.row, batch.position]  # [P, d]
         mean = so_far / (batch.position + 1)[:, None]  # [P, d]
-        return torch.where(self.known(batch)[batch.row][:, None], own, mean)[:, None]
+        return torch.where(known[:, None], own, mean)[:, None]
 
 
 def draw(table: nn.Embedding, deviation: float) -> None:
