@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 
 from tests.models.settings import SMALL_MODELS
 from xdm.data.batches import Batch
+from xdm.data.clicks import Clicks
 from xdm.models.registry import model_config
 from xdm.models.retrieval_model import RetrievalModel
 from xdm.models.shared.inputs import Sizes
@@ -40,7 +42,20 @@ def model_of(
     codes = [np.arange(N_ITEMS + 1)] + [rng.integers(0, n + 1, N_ITEMS + 1) for n in sizes.features.values()]
     for row in codes:
         row[0] = 0
-    return RetrievalModel(config, extension, sizes, np.stack(codes))
+    model = RetrievalModel(config, extension, sizes, np.stack(codes))
+    with torch.no_grad():
+        model.encoder.before_training(model, log_of(sizes))
+    return model
+
+
+def log_of(sizes: Sizes = SIZES, clicks: int = 200) -> Any:
+    """A training part of made-up clicks over eight days, the last of which is that of the batches."""
+    rng = np.random.default_rng(5)
+    time = np.sort(1_700_000_000 + 6000 - rng.integers(0, 8 * 86400, clicks))
+    made_up = Clicks(rng.integers(1, sizes.n_users + 1, clicks), rng.integers(1, sizes.n_items + 1, clicks), time)
+    ends = [sizes.n_users + 1, sizes.n_items + 1]
+    pairs = {clicked: np.unique(rng.integers(1, ends, (30, 2)), axis=0).T for clicked in (True, False)}
+    return SimpleNamespace(clicks=made_up, pairs=pairs.__getitem__, until=1_700_000_000 + 6001)
 
 
 def batch_of(

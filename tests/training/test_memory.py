@@ -1,4 +1,6 @@
-"""Freed memory that is kept: measured as the page faults of making the same large array again, in a process of its own."""
+"""Memory: what freed memory that is kept saves, as page faults of making a large array again, and what is not loaded at all.
+
+Each in a process of its own."""
 
 from __future__ import annotations
 
@@ -35,3 +37,13 @@ def test_a_large_array_made_again_costs_no_page_faults():
         assert kept * 10 < by_default
     else:  # nothing to tell, and nothing breaks
         assert not really
+
+
+def test_deterministic_algorithms_come_without_torchs_compiler():
+    program = (
+        "import sys, torch; from xdm.training.loop import set_threads; set_threads(1); "
+        "print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled(), "
+        "sum(name.startswith(('torch._inductor', 'torch._dynamo', 'sympy')) for name in sys.modules))"
+    )
+    out = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    assert out == ["True", "False", "0"]

@@ -164,6 +164,11 @@ class TrainingRows:
         batch, targets = self._batch(rows, begin, end, short)
         return replace(batch, position=np.zeros_like(batch.position)), targets
 
+    @property
+    def labels(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Of every label its row, when it is asked (seconds) and its item: int64 ``[n_labels]`` each."""
+        return np.repeat(np.arange(self.n_rows), np.diff(self._first)), self._time, self._label[:, 0]
+
     def some_of_each_user(self, most: int, rng: np.random.Generator) -> np.ndarray:
         """bool ``[n_labels]``: of each user ``most`` labels drawn at random, or all where there are no more."""
         user = np.repeat(self._user, np.diff(self._first))

@@ -50,6 +50,11 @@ class Encoder(nn.Module):
         these rows."""
         return vectors
 
+    def dated(self, vectors: Tensor, items: Tensor) -> Tensor:
+        """Item vectors ``[..., d]`` as of the end of the training part, where they change with time, of those of no time. What is
+        scored goes through this; what a query is made of does not, for in training that end lies after the question."""
+        return vectors
+
     def readout(self, queries: Tensor, label_vectors: Tensor) -> Tensor:
         """``[P, d]``: the one query that learns from each label, of K interests ``[P, K, d]``; by default the one that scores
         the label's vector ``[P, d]`` highest. Vectors are as they are scored."""
@@ -79,6 +84,13 @@ class Encoder(nn.Module):
     def before_epoch(self, model: RetrievalModel, epoch: int) -> None:
         """Called, without gradients, before the first step of each epoch (from 0). What it changes must be weights or buffers,
         so that a run that is resumed is the same."""
+
+    def after_epoch(self, model: RetrievalModel) -> None:
+        """Called, without gradients, after the last step of each epoch, before the model is judged."""
+
+    def carried(self) -> dict[str, Tensor]:
+        """Buffers that a run must have to go on and a bundle need not: checkpoints keep them. `before_training` gives their shapes."""
+        return {}
 
     def renew(self, model: RetrievalModel) -> None:
         """Called, without gradients, when weights of an earlier catalogue were put into this one's: to make ``of_catalogue`` anew."""

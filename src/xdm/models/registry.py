@@ -9,11 +9,13 @@ from pydantic import BaseModel
 from xdm.models import (
     actions,
     bert4rec,
+    binn,
     caser,
     cml,
     comirec,
     gru4rec,
     hgn,
+    hiertcn,
     hrnn,
     hstu,
     ligr,
@@ -22,7 +24,9 @@ from xdm.models import (
     metas,
     mind,
     mrmn,
+    narm,
     prme,
+    rrn,
     sasrec,
     sdm,
     shan,
@@ -31,17 +35,22 @@ from xdm.models import (
     tdm,
     transrec,
     triplet,
+    youtubednn,
 )
 from xdm.models.entry import ModelEntry
 from xdm.schema import ConfigError, nearest
 
 # In the order in which `xdm models` lists them: by shape, the plainest first.
 _FILES = (
+    youtubednn,
     sdm, actions,
-    shan, slirec,
+    shan, slirec, binn,
     gru4rec,
     hrnn,
+    hiertcn,
+    narm,
     m3,
+    rrn,
     sasrec, ligr, hstu, bert4rec,
     caser, hgn,
     srgnn,

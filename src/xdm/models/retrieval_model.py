@@ -90,10 +90,9 @@ class RetrievalModel(nn.Module):
 
     def scored(self, items: Tensor) -> Tensor:
         """Item vectors of ``items`` (any shape) as they are scored: ``[..., d']``."""
-        bias = None
-        if self.scoring.bias:
-            bias = self.output_bias(torch.where(items <= self.sizes.n_candidates, items, 0)).squeeze(-1)
-        return self.scoring.items(self.vectors(items), bias)
+        items = torch.where(items <= self.sizes.n_candidates, items, 0)
+        bias = self.output_bias(items).squeeze(-1) if self.scoring.bias else None
+        return self.scoring.items(self.encoder.dated(self.vectors(items), items), bias)
 
     def item_vectors(self) -> Tensor:
         """All that can be recommended, as it is scored: ``[n_candidates, d']``; row i belongs to index i + 1."""
@@ -101,7 +100,8 @@ class RetrievalModel(nn.Module):
         vectors = self.item_table.weight[rows]
         for table, codes in zip(self.output_features, self.encoder.items.codes[1:], strict=False):
             vectors = vectors + table(codes[rows])
-        vectors = self.encoder.compose(vectors, torch.arange(1, self.sizes.n_candidates + 1, device=vectors.device))
+        items = torch.arange(1, self.sizes.n_candidates + 1, device=vectors.device)
+        vectors = self.encoder.dated(self.encoder.compose(vectors, items), items)
         return self.scoring.items(vectors, self.output_bias.weight[rows, 0] if self.scoring.bias else None)
 
 

@@ -50,6 +50,10 @@ class DataConfig(_Section):
     n_targets: int = Field(
         1, ge=1, le=50, description="how many of the next clicks a label asks for, of its session or user as label_scope says"
     )
+    labels_per_user: int = Field(
+        0, ge=0, description="at most so many labels of each user an epoch, drawn anew each epoch, so that busy users weigh no more "
+        "than others; 0: all (YouTubeDNN's equal examples)"
+    )  # fmt: skip
     item_dropout: float = Field(
         0.0, ge=0, lt=1, description="in training each click that a sequence holds is left out (a vector of zeros) with this chance"
     )
@@ -229,6 +233,10 @@ class TrainingConfig(_Section):
         False, description="validation leaves out what the user clicked before, as evaluate --exclude-seen does"
     )
     checkpoint_steps: int = Field(500, ge=1, description="steps between checkpoints; each epoch ends with one too")
+    recent_share: float = Field(
+        0.0, ge=0, lt=1, description="after the last epoch the best weights learn on from this share of the labels, the latest; 0: no"
+    )
+    recent_epochs: int = Field(5, ge=1, description="epochs over these, each judged as the others are")
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, data order, sampling and dropout")
     threads: int = Field(1, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")
 
@@ -290,6 +298,15 @@ class Config(_Section):
             )
         if self.item_vectors.scoring != scoring:
             raise ValueError(f"objective.name {self.objective.name} goes with scores of the same kind: item_vectors.scoring={scoring}")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_can_be_left_out(self) -> Config:
+        if self.data.labels_per_user and self.training.order == "session_parallel":
+            raise ValueError(
+                "data.labels_per_user draws labels, and training.order session_parallel walks through every click; set "
+                "training.order=rows"
+            )
         return self
 
     @model_validator(mode="after")

@@ -33,7 +33,8 @@ def set_threads(threads: int) -> int:
     """Let torch use ``threads`` cores (0: all); returns the number. Deterministic algorithms only, and freed memory is kept."""
     threads = threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # As torch.use_deterministic_algorithms(True), which would load torch's compiler to tell it so: 70 MB and a second.
+    torch.set_deterministic_debug_mode("error")
     # With deterministic algorithms torch writes NaN into every new tensor, to catch a read of what was never written.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     keep_freed_memory()
@@ -82,6 +83,8 @@ class Loop:
         self.optimizer = new_optimizer(model, config.training)
         self.objective = Objective.of(config.objective, model.sizes.n_candidates, rows.item_clicks)
         self.epoch = self.batch = self.step = 0
+        self._ordered, self._order = -1, np.zeros(0, np.int64)  # of the epoch `_ordered`; see `order`
+        self._kept: np.ndarray | None = None
         self.live: SessionParallel | None = None
         if config.training.order == "session_parallel":
             self.live = SessionParallel(model.encoder, rows, config.training.batch_size)
@@ -91,13 +94,30 @@ class Loop:
     @property
     def batches_an_epoch(self) -> int:
         settings = self.config.training
-        n = self.rows.n_labels if settings.order == "points" else self.rows.n_rows
-        return self.live.steps if self.live is not None else -(-n // settings.batch_size)
+        if self.live is not None:
+            return self.live.steps
+        return -(-len(self.order) // settings.batch_size)
+
+    @property
+    def kept(self) -> np.ndarray | None:
+        """bool ``[n_labels]``: the labels that the current epoch learns from; None for all."""
+        most = self.config.data.labels_per_user
+        if not most:
+            return None
+        return self.rows.some_of_each_user(most, np.random.default_rng([self.config.training.seed, self.epoch, 3]))
+
+    @property
+    def order(self) -> np.ndarray:
+        """The order of the current epoch's rows, or labels; not of live sessions, which say themselves what comes next."""
+        if self._ordered != self.epoch:
+            self._kept, self._ordered = self.kept, self.epoch
+            self._order = self._ordered_anew(self._kept)
+        return self._order
 
     def run_epoch(self, after_step: Callable[[StepRecord], None]) -> None:
         """Finish the current epoch from where the loop stands; ``after_step`` is called with the figures of each step."""
         settings = self.config.training
-        order = self._order()
+        order = None if self.live is not None else self.order
         if not self.batch:
             with torch.no_grad():
                 self.model.encoder.before_epoch(self.model, self.epoch)
@@ -110,17 +130,33 @@ class Loop:
             self.batch += 1
             self.step += 1
             after_step(record)
+        with torch.no_grad():
+            self.model.encoder.after_epoch(self.model)
         self.epoch += 1
         self.batch = 0
 
-    def _order(self) -> np.ndarray | None:
-        """The order of the epoch's rows, or labels; None where the live sessions say what comes next."""
-        settings = self.config.training
+    def carried(self) -> dict[str, torch.Tensor]:
+        """What goes from step to step beside the weights, the optimiser's slots and the numbers that say where the loop stands."""
+        held = {f"encoder.{name}": value for name, value in self.model.encoder.carried().items()}
+        return held | ({} if self.live is None else self.live.state_dict())
+
+    def carry_on(self, held: dict[str, torch.Tensor]) -> None:
+        """Put back what `carried` gave."""
+        held = dict(held)
+        for name, value in self.model.encoder.carried().items():
+            value.copy_(held.pop(f"encoder.{name}"))
         if self.live is not None:
-            return None
+            self.live.load_state_dict(held)
+
+    def _ordered_anew(self, kept: np.ndarray | None) -> np.ndarray:
+        settings = self.config.training
         if settings.order == "points":
-            return np.random.default_rng([settings.seed, self.epoch, 2]).permutation(self.rows.n_labels)
-        return epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
+            order = np.random.default_rng([settings.seed, self.epoch, 2]).permutation(self.rows.n_labels)
+            return order if kept is None else order[kept[order]]
+        if kept is None:
+            return epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
+        some = np.flatnonzero(self.rows.count_of(kept))  # rows without any are left out
+        return some[epoch_order(self.rows.lengths[some], settings.batch_size, settings.seed, self.epoch)]
 
     def _step(self, which: np.ndarray | None) -> StepRecord:
         """One step over the rows, or labels, ``which``; None: over the next click of the live sessions."""
@@ -149,8 +185,14 @@ class Loop:
         """The batch, the targets, and the encoder's queries where the order of training asked it already."""
         if self.live is not None:
             return self.live.step(self.batch, self._with_holes)
-        take = self.rows.points if self.config.training.order == "points" else self.rows.batch
-        batch, labels = take(np.asarray(which))
+        which = np.asarray(which)
+        if self.config.training.order == "points":
+            batch, labels = self.rows.points(which)
+        else:
+            batch, labels = self.rows.batch(which)
+            if self._kept is not None:
+                asked = self._kept[self.rows.labels_of(which)]
+                batch, labels = batch.at(asked), labels[asked]
         return self._with_holes(batch).map(torch.from_numpy), torch.from_numpy(labels), None
 
     def _with_holes(self, batch: Batch) -> Batch:

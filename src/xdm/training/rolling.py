@@ -79,6 +79,11 @@ def roll(
             "item_vectors.frozen: a window that goes on from the one before has no trained vectors for new items; train each from "
             "scratch (warm epochs 0), or let the vectors learn"
         )
+    if config.training.recent_share:
+        raise ConfigError(
+            "training.recent_share belongs to one run, not to rolling windows; set it to 0 (a window "
+            "can go on from the one before on recent labels alone: warm epochs, warm history)"
+        )
     progress = progress or Progress(quiet=True)
     set_threads(config.training.threads)
     warm: tuple[RetrievalModel, Catalogue] | None = None

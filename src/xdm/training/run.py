@@ -70,6 +70,7 @@ class Run:
         self.parts = parts_of(store, config.split, without_test=without_test)
         self.history: list[dict[str, Any]] = []
         self.best = Best()
+        self.recent_from: int | None = None  # the epoch from which on only the most recent labels are learned from
         self._pending: list[str] = []
 
     def train(self, *, resume: bool = False, progress: Progress | None = None) -> dict[str, Any]:
@@ -100,9 +101,18 @@ class Run:
             pretrain(model, rows.log, self.config.item_vectors, self.config.training.seed)
         loop = Loop(model, rows, self.config)
         if checkpoint is not None:
+            if read_state(checkpoint).get("recent_from") is not None:
+                loop = self._recent(loop, catalogue)
             self._restore(checkpoint, loop)
             progress.say(f"going on after step {loop.step} (epoch {loop.epoch + 1})")
-        self._loop(loop, catalogue, progress)
+        if self.recent_from is None:
+            self._loop(loop, catalogue, progress)
+        if self.config.training.recent_share:
+            if self.recent_from is None:
+                loop.model.load_state_dict(self.best.weights)
+                loop = self._recent(loop, catalogue)
+                self.recent_from = loop.epoch
+            self._loop(loop, catalogue, progress)
         loop.model.load_state_dict(self.best.weights)
         facts = {
             "model": self.config.name, "seed": self.config.training.seed, "threads": threads, "best_epoch": self.best.epoch + 1,
@@ -161,11 +171,12 @@ class Run:
     def _restore(self, checkpoint: Path, loop: Loop) -> None:
         state = read_state(checkpoint)
         weights = load_checkpoint(checkpoint, loop.model, loop.optimizer)
-        if loop.live is not None:
-            loop.live.load_state_dict(load_carried(checkpoint))
+        if loop.carried():
+            loop.carry_on(load_carried(checkpoint))
         loop.epoch, loop.batch, loop.step = state["epoch"], state["batch"], state["step"]
         self.history = state["history"]
         self.best = Best(state["best_value"], state["best_epoch"], weights)
+        self.recent_from = state.get("recent_from")
         # Steps after the checkpoint are done again; their records are written again.
         # There is a line a step from step 0 on; what follows them may end in half a line, where the process was killed.
         lines = (self.folder / "steps.jsonl").read_bytes().splitlines(keepends=True)
@@ -178,16 +189,31 @@ class Run:
         state = {
             "epoch": loop.epoch, "batch": loop.batch, "step": loop.step, "history": self.history,
             "best_value": self.best.value, "best_epoch": self.best.epoch, "config": self.config.to_dict(),
-            "store": self.store.manifest["fingerprint"],
+            "store": self.store.manifest["fingerprint"], "recent_from": self.recent_from,
         }  # fmt: skip
-        carried = None if loop.live is None else loop.live.state_dict()
-        save_checkpoint(self.folder / "checkpoints", state, loop.model, self.best.weights, loop.optimizer, carried)
+        save_checkpoint(self.folder / "checkpoints", state, loop.model, self.best.weights, loop.optimizer, loop.carried() or None)
+
+    def _recent(self, loop: Loop, catalogue: Catalogue) -> Loop:
+        """A loop over the most recent ``recent_share`` of the labels of ``loop``, which it goes on from with a fresh optimiser."""
+        _, time, _ = loop.rows.labels
+        first = int(np.sort(time)[-max(1, round(self.config.training.recent_share * len(time)))])
+        rows = training_rows(self.parts.training, catalogue, self.config, until=self.parts.until, first=first)
+        recent = Loop(loop.model, rows, self.config)
+        recent.epoch, recent.step = loop.epoch, loop.step
+        return recent
 
     # --- the loop ---------------------------------------------------------------------------------------------------
 
     def _loop(self, loop: Loop, catalogue: Catalogue, progress: Progress) -> None:
         settings = self.config.training
-        with progress.bar("training", settings.epochs * loop.batches_an_epoch, done=loop.step, unit="steps") as bar:
+        epochs = settings.epochs if self.recent_from is None else self.recent_from + settings.recent_epochs
+
+        total = loop.step - loop.batch + (epochs - loop.epoch) * loop.batches_an_epoch
+
+        def goes_on() -> bool:
+            return loop.epoch < epochs and (self.recent_from is not None or loop.epoch - self.best.epoch <= settings.patience)
+
+        with progress.bar("training", total, done=loop.step, unit="steps") as bar:
 
             def after_step(record: StepRecord) -> None:
                 self._pending.append(json.dumps(record) + "\n")
@@ -195,7 +221,7 @@ class Run:
                 if loop.step % settings.checkpoint_steps == 0 and loop.batch < loop.batches_an_epoch:
                     self._save(loop)
 
-            while loop.epoch < settings.epochs and loop.epoch - self.best.epoch <= settings.patience:
+            while goes_on():
                 loop.run_epoch(after_step)
                 self._validate(loop, catalogue)
                 bar.say(

@@ -46,11 +46,12 @@ class ResetBefore(nn.Module):
 
     ``r, z = σ(W x + b + U h)``, ``n = tanh(W x + b + U (r ⊙ h))``, ``h' = (1 - z) ⊙ h + z ⊙ n``: beside torch's form z and
     1 - z have changed places. Without a ``width_in`` the inputs are the products ``W x`` themselves, ``[B, T, 3 width]``.
+    ``hard``: σ of the gates is Theano's `hard_sigmoid`.
     """
 
-    def __init__(self, width_in: int | None, width: int) -> None:
+    def __init__(self, width_in: int | None, width: int, *, hard: bool = False) -> None:
         super().__init__()
-        self.width = width
+        self.width, self.hard = width, hard
         self.input = None if width_in is None else gates(width, width_in)  # rows: r, z, n
         self.recurrent = gates(width, width)
         self.bias = nn.Parameter(torch.zeros(3 * width))
@@ -60,12 +61,12 @@ class ResetBefore(nn.Module):
         if torch.onnx.is_in_onnx_export():
             return self._as_operator(x, state)
         inputs = x + self.bias if self.input is None else F.linear(x, self.input, self.bias)  # [B, T, 3 width]
-        return reset_before(inputs, state, self.recurrent, dropped(inputs, self.width, dropout))
+        return reset_before(inputs, state, self.recurrent, dropped(inputs, self.width, dropout), self.hard)
 
     def _as_operator(self, x: Tensor, state: Tensor) -> Tensor:
         of_input = torch.eye(3 * self.width) if self.input is None else self.input
         weights = (onnx_rows(part)[None] for part in (of_input, self.recurrent, self.bias))
-        return OnnxGRU.apply(x.transpose(0, 1), state[None], *weights)[:, 0].transpose(0, 1)
+        return OnnxGRU.apply(x.transpose(0, 1), state[None], *weights, self.hard)[:, 0].transpose(0, 1)
 
 
 class OnnxGRU(torch.autograd.Function):
@@ -76,19 +77,22 @@ class OnnxGRU(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, state: Tensor, of_input: Tensor, recurrent: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, state: Tensor, of_input: Tensor, recurrent: Tensor, bias: Tensor, hard: bool) -> Tensor:
         inputs = F.linear(x.transpose(0, 1), own_rows(of_input[0]), own_rows(bias[0]))  # [B, T, 3 width]
-        after = reset_before(inputs, state[0], own_rows(recurrent[0]), torch.ones_like(inputs[..., :1]))  # [B, T, width]
+        after = reset_before(inputs, state[0], own_rows(recurrent[0]), torch.ones_like(inputs[..., :1]), hard)  # [B, T, width]
         return after.transpose(0, 1)[:, None]
 
     @staticmethod
-    def symbolic(g: Any, x: Any, state: Any, of_input: Any, recurrent: Any, bias: Any) -> Any:
+    def symbolic(g: Any, x: Any, state: Any, of_input: Any, recurrent: Any, bias: Any, hard: bool) -> Any:
         width = recurrent.type().sizes()[2]
         biases = g.op("Concat", bias, g.op("Constant", value_t=torch.zeros(1, 3 * width)), axis_i=1)
         no_lengths = g.op("prim::Constant")
         no_lengths.setType(torch.OptionalType.ofTensor())
+        more: dict[str, Any] = {}
+        if hard:
+            more = {"activations_s": ["HardSigmoid", "Tanh"], "activation_alpha_f": [0.2], "activation_beta_f": [0.5]}
         return g.op(
-            "GRU", x, of_input, recurrent, biases, no_lengths, state, hidden_size_i=width, linear_before_reset_i=0, outputs=2
+            "GRU", x, of_input, recurrent, biases, no_lengths, state, hidden_size_i=width, linear_before_reset_i=0, outputs=2, **more
         )[0]
 
 
@@ -104,17 +108,27 @@ def own_rows(rows: Tensor) -> Tensor:
     return torch.cat([r, -z, n])
 
 
-def reset_before(inputs: Tensor, state: Tensor, recurrent: Tensor, kept: Tensor) -> Tensor:
+def reset_before(inputs: Tensor, state: Tensor, recurrent: Tensor, kept: Tensor, hard: bool = False) -> Tensor:
     """The clicks of `ResetBefore` one after the other: ``inputs`` ``[B, T, 3 width]`` to states ``[B, T, width]``."""
-    width = state.shape[1]
     after: list[Tensor] = []
     for t in range(inputs.shape[1]):
-        r, z, n = inputs[:, t].chunk(3, dim=1)  # each [B, width]
-        of_r, of_z = F.linear(state, recurrent[: 2 * width]).chunk(2, dim=1)  # each [B, width]
-        candidate = torch.tanh(n + F.linear(torch.sigmoid(r + of_r) * state, recurrent[2 * width :]))  # [B, width]
-        state = torch.lerp(state, candidate, torch.sigmoid(z + of_z)) * kept[:, t]  # [B, width]
+        state = after_click(inputs[:, t], state, recurrent, hard) * kept[:, t]  # [B, width]
         after.append(state)
     return torch.stack(after, dim=1)
+
+
+def after_click(inputs: Tensor, state: Tensor, recurrent: Tensor, hard: bool = False) -> Tensor:
+    """The state ``[B, width]`` after one click of `ResetBefore`: ``inputs`` ``[B, 3 width]`` to the three gates, after ``state``."""
+    width = state.shape[1]
+    both = inputs[:, : 2 * width] + F.linear(state, recurrent[: 2 * width])  # [B, 2 width]
+    reset, update = (hard_sigmoid(both) if hard else torch.sigmoid(both)).chunk(2, dim=1)  # each [B, width]
+    candidate = torch.tanh(inputs[:, 2 * width :] + F.linear(reset * state, recurrent[2 * width :]))  # [B, width]
+    return torch.lerp(state, candidate, update)
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """Theano's, any shape: the line ``0.2 x + 0.5`` cut to [0, 1]. (`F.hardsigmoid` has a slope of 1/6.)"""
+    return (0.2 * x + 0.5).clamp(0, 1)
 
 
 def dropped(like: Tensor, width: int, rate: float) -> Tensor:

@@ -40,10 +40,14 @@ class Sessions:
         found = sums / counts.clamp(min=1)
         return found if torch.onnx.is_in_onnx_export() else found[:, : int(self.number.max()) + 1]
 
-    def before(self, states: Tensor) -> Tensor:
-        """Of ``states`` ``[B, S, d]``, after each session, what stood before each click's own: ``[B, T, d]``; before the first, zeros.
+    def at_clicks(self, values: Tensor) -> Tensor:
+        """Of ``values`` ``[B, S, d]``, one a session, each click's: ``[B, T, d]``."""
+        return values.gather(1, self.number[..., None].expand(-1, -1, values.shape[2]))
 
-        So that a click never hears of its own session here, of which later clicks are a part.
-        """
-        shifted = F.pad(states, (0, 0, 1, 0))  # [B, S + 1, d]
-        return shifted.gather(1, self.number[..., None].expand(-1, -1, states.shape[2]))
+
+def before(states: Tensor) -> Tensor:
+    """Of ``states`` ``[B, S, d]``, after each session, what stood before it: ``[B, S, d]``; before the first, zeros.
+
+    So that a click never hears of its own session as a whole, of which later clicks are a part.
+    """
+    return F.pad(states, (0, 0, 1, 0))[:, :-1]
