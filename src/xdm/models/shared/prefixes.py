@@ -40,7 +40,7 @@ def newest_last(items: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _places(position: Tensor, length: int) -> tuple[Tensor, Tensor]:
-    """The latest ``length`` places up to ``position`` ``[P]`` in a row: int64 ``[P, length]``, and where there is one, bool likewise."""
+    """The latest ``length`` places up to ``position`` ``[P]`` in a row, int64 ``[P, length]``, and where there is one, bool."""
     lengths = (position + 1).clamp(max=length)  # [P]
     places = torch.arange(length, device=position.device)[None]  # [1, length]
     inside = places < lengths[:, None]
