@@ -15,6 +15,15 @@ from xdm.training.config import Config, load_config
 ROOT = Path(__file__).parents[2]
 
 
+def flat(tree, prefix=""):
+    """``{"a.b": 1}`` of ``{"a": {"b": 1}}``; the widths by name, which are settings of their own, stay whole."""
+    found = {}
+    for key, value in tree.items():
+        whole = not isinstance(value, dict) or key in ("feature_widths", "field_widths")
+        found |= {f"{prefix}{key}": value} if whole else flat(value, f"{prefix}{key}.")
+    return found
+
+
 def test_every_listed_model_can_be_asked_for(capfd):
     assert call("models") == 0
     sections = capfd.readouterr().out.split("\n\n")
@@ -49,12 +58,11 @@ def test_what_a_model_is_and_has_reached_is_told(capfd):
 def test_settings_are_every_key_with_its_default(capfd):
     assert call("models", "--json") == 0
     answer = json.loads(capfd.readouterr().out)
-    keys = {f"{section}.{key}" for section, values in Config().to_dict().items() for key in values}
+    held = flat(Config().to_dict())
     # the model's name is chosen by --model and has no description of its own
-    assert set(answer["settings"]) == keys - {"model.name"}
+    assert set(answer["settings"]) == held.keys() - {"model.name"}
     for key, (default, description) in answer["settings"].items():
-        section, name = key.split(".")
-        assert Config().to_dict()[section][name] == default
+        assert held[key] == default
         assert description.strip()
     assert answer["model_settings"].keys() == MODELS.keys()
     for name, settings in answer["model_settings"].items():

@@ -140,7 +140,7 @@ def test_spans_are_counted_by_powers_of_two():
 
 
 def test_presets_and_the_table_of_its_own():
-    assert load_config("m3").model.short == load_config("m3r").model.short == "recurrent"
+    assert load_config("m3").model.short == "recurrent"
     assert load_config("m3c").model.short == "convolution"
     assert not load_config("m3c").model.tie_item_embedding
-    assert load_config("m3r").behaviours.history_max == 200
+    assert load_config("m3").behaviours.history_max == 200

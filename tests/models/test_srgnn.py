@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.models.batches import batch_of, model_of
-from xdm.models.srgnn import averages, session_graphs
+from xdm.models.shared.graph import averages, session_graphs
 from xdm.training.config import load_config
 
 
@@ -21,12 +21,12 @@ def neighbours_of(clicks):
     return before, after
 
 
-def query_of(encoder, clicks):
-    """The query ``[d]`` of a session of item numbers."""
+def states_of(encoder, clicks, steps):
+    """For each item of the session ``clicks`` its node ``[d]`` after ``steps`` rounds of messages."""
     cell, d = encoder.cell, encoder.width
     before, after = neighbours_of(clicks)
     state = {item: encoder.project(encoder.items(torch.tensor(item))) for item in clicks}
-    for _ in range(encoder.steps):
+    for _ in range(steps):
         told = {}
         for item in state:
             messages = []
@@ -41,6 +41,18 @@ def query_of(encoder, clicks):
             new = torch.tanh(a[2 * d :] + reset * h[2 * d :])
             told[item] = (1 - kept) * new + kept * state[item]
         state = told
+    return state
+
+
+def nodes_of(encoder, clicks, steps):
+    """The nodes of the tensor ``clicks`` in their order, as lists."""
+    state = states_of(encoder, clicks.tolist(), steps)
+    return [state[item].tolist() for item in clicks.tolist()]
+
+
+def query_of(encoder, clicks):
+    """The query ``[d]`` of a session of item numbers."""
+    state, d = states_of(encoder, clicks, encoder.steps), encoder.width
     last, pooled = state[clicks[-1]], torch.zeros(d, dtype=torch.float64)
     for item in clicks:  # one that was clicked twice counts twice
         inner = encoder.of_last.weight @ last + encoder.of_last.bias + encoder.of_click.weight @ state[item] + encoder.of_click.bias

@@ -88,9 +88,14 @@ def _settings() -> list[Setting]:
 def _described(section: str, kind: type[BaseModel]) -> list[Setting]:
     """Every setting of one section; the model's name, which ``--model`` chooses, has no description. A default that follows
     from another setting is the one beside the defaults of the others."""
+    from pydantic import BaseModel
+
     plain = {name: field.default for name, field in kind.model_fields.items() if field.default_factory is None}
-    return [
-        (f"{section}.{name}", (field.get_default(call_default_factory=True, validated_data=plain), field.description))
-        for name, field in kind.model_fields.items()
-        if field.description
-    ]
+    found: list[Setting] = []
+    for name, field in kind.model_fields.items():
+        default = field.get_default(call_default_factory=True, validated_data=plain)
+        if isinstance(default, BaseModel):
+            found += _described(f"{section}.{name}", type(default))
+        elif field.description:
+            found.append((f"{section}.{name}", (default, field.description)))
+    return found

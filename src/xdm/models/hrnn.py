@@ -172,7 +172,6 @@ ENTRIES = {
         settings=_ALL,
         presets={
             "hrnn-init": Preset("HRNN Init: the user's state begins each session, and is read nowhere else", _INIT),
-            "hrnn-all": Preset("HRNN All: the user's state enters the gates at every click", {"model": {"name": "hrnn"}, **_ALL}),
             "hrnn-rows": Preset(
                 "HRNN trained as other encoders are: the user's last 200 clicks as a row, log-uniform negatives, Adam",
                 {"model": {"name": "hrnn"}, **IDS_ALONE, "behaviours": {"history_max": 200}},

@@ -144,7 +144,6 @@ ENTRIES = {
         paper="Tang et al., WWW 2019, arXiv 1902.08588", label="M3-style: beyond the abstract from memory",
         settings=_AS_ONE_SEQUENCE,
         presets={
-            "m3r": Preset("M3R: the short range is a GRU", {"model": {"name": "m3", "short": "recurrent"}, **_AS_ONE_SEQUENCE}),
             "m3c": Preset(
                 "M3C: the short range is a convolution", {"model": {"name": "m3", "short": "convolution"}, **_AS_ONE_SEQUENCE},
             ),

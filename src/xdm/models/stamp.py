@@ -100,7 +100,7 @@ ENTRIES = {
         STAMP, STAMPConfig, "STAMP (KDD 2018): attention over the session that its mean and its last click ask",
         paper="Liu et al., KDD 2018, doi 10.1145/3219819.3219950", needs=("sessions",), settings=_AUTHORS,
         presets={
-            "stmp": Preset(
+            "stamp-stmp": Preset(
                 "STMP (KDD 2018): STAMP without attention, the mean of the session and its last click",
                 {**_AUTHORS, "model": {"name": "stamp", "memory": "mean"}},
             ),
