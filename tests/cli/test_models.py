@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 from tests.learning import call
@@ -51,8 +52,21 @@ def test_what_a_model_is_and_has_reached_is_told(capfd):
         for one in figures:
             assert (ROOT / one.page).is_file()
             assert f"{one.metric} {one.value:.4f} on {one.log}" in printed
-    for entry in MODELS.values():
+    for name, entry in MODELS.items():
         assert entry.paper in printed
+        assert answer["models"][name]["label"] == entry.label
+        assert not entry.label or f"label: {entry.label}\n" in printed
+    assert "regresses ratings" in MODELS["rrn"].label
+
+
+def test_every_model_has_a_page_that_the_index_links_and_that_names_its_file():
+    index = (ROOT / "docs/models/README.md").read_text()
+    linked = {page: (ROOT / "docs/models" / page).read_text() for page in re.findall(r"\]\((\w+\.md)\)", index)}
+    for name, entry in MODELS.items():
+        file = entry.encoder.__module__.rsplit(".", 1)[1]
+        pages = [page for page, text in linked.items() if re.search(rf"[`/]{file}\.py`", text)]
+        assert pages or name == "sdm_actions", name  # that one is no paper's: a control, told on XDM's page
+        assert all(re.search("differen", linked[page], re.IGNORECASE) for page in pages), name
 
 
 def test_settings_are_every_key_with_its_default(capfd):

@@ -34,7 +34,8 @@ def models(settings: bool, as_json: bool) -> None:
     if as_json:
         told = {
             name: {
-                "summary": entry.summary, "paper": entry.paper, "needs": entry.needs, "retrieved": entry.retrieved,
+                "summary": entry.summary, "paper": entry.paper, "label": entry.label, "needs": entry.needs,
+                "retrieved": entry.retrieved,
                 "measured": [vars(one) for one in MEASURED.get(name, ())],
             }
             for name, entry in MODELS.items()
@@ -50,6 +51,7 @@ def models(settings: bool, as_json: bool) -> None:
         click.echo(f"  {name:<{width}}  {entry.summary}")
         needs = f"needs {', '.join(entry.needs)}" if entry.needs else "needs clicks in order"
         facts = [entry.paper] if entry.paper else []
+        facts += [f"label: {entry.label}"] if entry.label else []
         facts += [f"{needs}; found by {entry.retrieved}"]
         facts += ["here: " + "; ".join(map(str, MEASURED[name]))] if name in MEASURED else []
         for fact in facts:
