@@ -69,7 +69,7 @@ def main(folder: str, given: str, out: str) -> None:
     def one_hot(clicks: np.ndarray) -> Any:
         return tf.constant(np.eye(items + 1, dtype=np.float32)[clicks][None, :, 1:])  # of nothing, all zeros
 
-    found = []  # of each user, after each click
+    found: Any = []  # of each user, after each click
     for user in range(int(asked["users"])):
         sessions = [asked[f"session {user} {number}"] for number in range(int(asked["sessions"][user]))]
         fed = [one_hot(np.concatenate([[0], clicks])) for clicks in sessions]
@@ -87,9 +87,9 @@ def main(folder: str, given: str, out: str) -> None:
         session.run(tf.global_variables_initializer())
         rng = np.random.default_rng(0)
         for weight in weights.values():
-            weight.load(rng.normal(0, 0.3, weight.shape).astype(np.float32), session)
+            weight.load(rng.normal(0, 0.08, weight.shape).astype(np.float32), session)
         found = session.run({"scores": scores, **learned, **{f"weight {name}": one for name, one in weights.items()}})
-    np.savez(out, version=tensorflow.__version__, **found)
+    np.savez(out, **found)
 
 
 if __name__ == "__main__":

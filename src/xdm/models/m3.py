@@ -137,7 +137,10 @@ def spans(seconds: Tensor) -> Tensor:
     return 1 + (seconds[..., None] >= powers).sum(dim=-1)
 
 
-_AS_ONE_SEQUENCE: Settings = {**IDS_ALONE, "behaviours": {"history_max": 200}}
+# Rows are long and few: an epoch has few steps, so that it takes many before validation says anything.
+_AS_ONE_SEQUENCE: Settings = {
+    **IDS_ALONE, "behaviours": {"history_max": 200}, "training": {"epochs": 60, "patience": 8},
+}  # fmt: skip
 ENTRIES = {
     "m3": ModelEntry(
         M3, M3Config, "M3 (WWW 2019): three encoders of a tiny, a short and a long range, mixed by a gate",

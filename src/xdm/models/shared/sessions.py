@@ -32,13 +32,17 @@ class Sessions:
         return cls(number, places - begins.gather(1, number))
 
     def means(self, x: Tensor) -> Tensor:
-        """The mean of ``x`` ``[B, T, d]`` over each session: ``[B, S, d]``, S sessions in the row that has most; in an exported
-        graph, which cannot look, T. Zeros where a row has fewer."""
+        """The mean of ``x`` ``[B, T, d]`` over each session: ``[B, S, d]``, zeros where a row has fewer than S sessions.
+
+        S is what the row that has most needs, for a recurrent layer over S takes S steps: a multiple of eight, at most T. (Of the
+        very number the later clicks of a row decide, and matrix products of other sizes round in another way.) In an exported
+        graph, which cannot look, S is T.
+        """
         at = self.number[..., None]  # [B, T, 1]
         sums = torch.zeros_like(x).scatter_add(1, at.expand_as(x), x)  # [B, T, d]
         counts = torch.zeros_like(x[..., :1]).scatter_add(1, at, torch.ones_like(x[..., :1]))  # [B, T, 1]
         found = sums / counts.clamp(min=1)
-        return found if torch.onnx.is_in_onnx_export() else found[:, : int(self.number.max()) + 1]
+        return found if torch.onnx.is_in_onnx_export() else found[:, : (int(self.number.max()) // 8 + 1) * 8]
 
     def at_clicks(self, values: Tensor) -> Tensor:
         """Of ``values`` ``[B, S, d]``, one a session, each click's: ``[B, T, d]``."""
