@@ -146,6 +146,16 @@ _BPR_MAX: Settings = {
     },
     "training": {**_AUTHORS["training"], "batch_size": 128, "learning_rate": 0.05, "momentum": 0.15},
 }  # fmt: skip
+# By Tan et al., DLRS 2016: every prefix a row of its own, whole clicks left out at random, a softmax over all items.
+_TAN: Settings = {
+    **IDS_ALONE, "model": {"name": "gru4rec", "tie_item_embedding": False, "item_width": 50, "hidden_dropout": 0.0},
+    "behaviours": {"session_max": 19}, "data": {"label_scope": "session", "item_dropout": 0.25}, "objective": {"name": "softmax"},
+    "training": {"order": "points", "batch_size": 512, "learning_rate": 1e-3},
+}  # fmt: skip
+_TAN_VECTORS: Settings = {
+    **_TAN, "model": {"name": "gru4rec", "bias": False, "hidden_dropout": 0.0}, "objective": {"name": "cosine"},
+    "item_vectors": {"features": False, "pretrained": "item2vec", "frozen": True, "inputs": True, "scoring": "cosine"},
+}  # fmt: skip
 ENTRIES = {
     "gru4rec": ModelEntry(
         GRU4Rec, GRU4RecConfig, "GRU4Rec (ICLR 2016, CIKM 2018): the session through a GRU, in session-parallel steps",
@@ -153,6 +163,14 @@ ENTRIES = {
         settings={**IDS_ALONE, **_AUTHORS},
         presets={
             "gru4rec-bpr-max": Preset("GRU4Rec with BPR-max, by the authors' settings for Diginetica", _BPR_MAX),
+            "gru4rec-tan-m1": Preset("Tan et al. (2016), M1: every prefix a row, a quarter of the clicks left out", _TAN),
+            "gru4rec-tan-m2": Preset(
+                "Tan et al. (2016), M2: M1, then on the latest quarter of the labels alone",
+                {**_TAN, "training": {**_TAN["training"], "recent_share": 0.25}},
+            ),
+            "gru4rec-tan-m4": Preset(
+                "Tan et al. (2016), M4: a regression on item vectors trained beforehand, the nearest items", _TAN_VECTORS
+            ),
             "gru4rec-rows": Preset(
                 "GRU4Rec trained as other encoders are: whole shuffled sessions, log-uniform negatives, Adam", IDS_ALONE
             ),
