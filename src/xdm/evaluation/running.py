@@ -35,7 +35,7 @@ def evaluate(
     out: Path | str | None = None,
     baselines: tuple[str, ...] = BESIDE_EVERY_MODEL,
     exclude_seen: bool = False,
-    batch: int = 256,
+    batch: int = 128,
     progress: Progress | None = None,
     recent_window: int = DAY,
     overwrite: bool = False,
