@@ -101,8 +101,8 @@ def export_tower(model: RetrievalModel, path: Path) -> None:
 
 
 def export_scorer(model: RetrievalModel, path: Path) -> None:
-    """Write the scores of pairs as an ONNX graph: queries ``[Q, K, d]`` and item vectors ``[N, d]`` to scores ``[Q, N]``."""
-    width = model.encoder.width
+    """Write the scores of pairs as an ONNX graph: queries ``[Q, K, d']`` and item vectors ``[N, d']`` to scores ``[Q, N]``."""
+    width = model.encoder.width + model.scoring.bias  # d'
     example = (torch.randn(2, max(2, model.encoder.interests), width), torch.randn(3, width))
     axes = {"queries": {0: "queries", 1: "interests"}, "vectors": {0: "items"}, SCORER_OUTPUT: {0: "queries", 1: "items"}}
     model.eval()

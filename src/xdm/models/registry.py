@@ -22,6 +22,8 @@ from xdm.models import (
     ligr,
     lrml,
     m3,
+    masr,
+    mdr,
     metas,
     mind,
     mrmn,
@@ -57,7 +59,7 @@ _FILES = (
     caser, hgn,
     srgnn, gcsan,
     comirec, mind,
-    cml, transrec, prme, triplet, lrml, mrmn, metas,
+    cml, transrec, prme, triplet, lrml, mrmn, metas, mdr, masr,
     tdm,
 )  # fmt: skip
 MODELS: dict[str, ModelEntry] = {name: entry for file in _FILES for name, entry in file.ENTRIES.items()}

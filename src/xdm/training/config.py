@@ -239,6 +239,11 @@ class TrainingConfig(_Section):
     recent_epochs: int = Field(5, ge=1, description="epochs over these, each judged as the others are")
     seed: int = Field(1, ge=0, lt=2**31, description="of weights, data order, sampling and dropout")
     threads: int = Field(1, ge=0, description="CPU threads; 0 for all. Another number rounds sums in another order")
+    adversarial_weight: float = Field(
+        0.0, ge=0, description="λ: weight of the loss where the weights are shifted along its gradient; 0 switches it off"
+    )
+    adversarial_noise: float = Field(1.0, gt=0, description="ε: how far, in deviations of each weight's tensor; AMASR's default")
+    adversarial_after: int = Field(0, ge=0, description="epochs without it first: AMASR's authors go on from a trained model")
 
     @model_validator(mode="after")
     def _settings_have_their_optimizer(self) -> TrainingConfig:
@@ -246,6 +251,8 @@ class TrainingConfig(_Section):
             raise ValueError(f"momentum is a setting of adagrad_momentum; optimizer {self.optimizer} has none")
         if self.weight_decay and self.optimizer == "adagrad_momentum":
             raise ValueError("weight_decay is a setting of adam and adagrad; optimizer adagrad_momentum has none")
+        if self.adversarial_weight and self.order == "session_parallel":
+            raise ValueError("adversarial_weight asks every batch twice; order session_parallel carries its states on once")
         return self
 
 

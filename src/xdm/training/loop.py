@@ -18,6 +18,7 @@ from xdm.log.store import Store
 from xdm.models.retrieval_model import RetrievalModel, build_model
 from xdm.models.shared.scoring import Cosine, SquaredDistance
 from xdm.training.adagrad import MomentumAdagrad
+from xdm.training.adversarial import perturbed
 from xdm.training.config import Config, TrainingConfig
 from xdm.training.item2vec import freeze
 from xdm.training.item_dropout import without_some
@@ -171,6 +172,7 @@ class Loop:
         share = 1.0 if self.live is None else len(labels) / settings.batch_size
         self.optimizer.zero_grad(set_to_none=True)
         (share * loss.total).backward()
+        self._learn_perturbed(batch, labels)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
@@ -180,6 +182,16 @@ class Loop:
             "step": self.step, "epoch": self.epoch, "loss": figures.pop("total"), **figures,
             "gradient_norm": float(norm), "labels": len(labels),
         }  # fmt: skip
+
+    def _learn_perturbed(self, batch: Batch, labels: torch.Tensor) -> None:
+        """Add the gradients of the same loss, with the same draws, where the weights are shifted along them."""
+        settings = self.config.training
+        if not settings.adversarial_weight or self.epoch < settings.adversarial_after:
+            return
+        with perturbed(self.model, settings.adversarial_noise):
+            rng = seed_step(settings.seed, self.step)
+            again = losses(self.model, batch, labels, self.config.objective, rng, objective=self.objective)
+            (settings.adversarial_weight * again.total).backward()
 
     def _inputs(self, which: np.ndarray | None) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
         """The batch, the targets, and the encoder's queries where the order of training asked it already."""
