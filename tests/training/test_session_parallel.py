@@ -185,7 +185,7 @@ def test_a_step_with_fewer_live_sessions_counts_for_less(monkeypatch):
 
 
 def test_an_encoder_without_a_state_is_refused_and_momentum_without_its_optimiser():
-    with pytest.raises(ConfigError, match=r"model sasrec has none\. Models that have: gru4rec; or set training\.order=rows"):
+    with pytest.raises(ConfigError, match=r"model sasrec has none\. Models that have: gru4rec, hrnn; or set training\.order=rows"):
         load_config("sasrec", None, ["training.order=session_parallel"])
     with pytest.raises(ConfigError, match="momentum is a setting of adagrad_momentum; optimizer adam has none"):
         load_config("sdm", None, [*SMALL, "training.momentum=0.2"])
