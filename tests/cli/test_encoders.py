@@ -26,7 +26,8 @@ def test_train_evaluate_and_recommend_with_skips(name, simulated, tmp_path, capf
     assert call("train", simulated, "--out", bundle, "--model", name, *fast(name), *skips, "--quiet") == 0
     assert capfd.readouterr().out.startswith(f"xdm({name}): best of 1 epochs")
     manifest = load_recommender(bundle).manifest
-    assert (manifest["model"], manifest["interests"]) == (f"xdm({name})", {"comirec": 4, "comirec_dr": 4, "mind": 5}.get(name, 1))
+    interests = {"comirec": 4, "comirec_dr": 4, "mind": 5, "masr": 51}.get(name, 1)
+    assert (manifest["model"], manifest["interests"]) == (f"xdm({name})", interests)
     assert call("evaluate", bundle, simulated, "--k", 5, "--out", tmp_path / "results", "--json") == 0
     figures = json.loads(capfd.readouterr().out)
     assert 0 < figures["hr@5"] <= 1

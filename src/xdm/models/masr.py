@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from xdm.data.batches import Batch
 from xdm.models.encoder import Encoder
 from xdm.models.entry import ModelEntry, Preset
-from xdm.models.mdr import PAPER, Mahalanobis, as_the_authors, session_mean
+from xdm.models.mdr import PAPER, Mahalanobis, as_the_authors
 from xdm.models.shared.inputs import ItemInputs, Sizes
 from xdm.models.shared.layers import Dropout, masked_softmax
 from xdm.models.shared.prefixes import prefixes
 from xdm.models.shared.scoring import PairScoring
-from xdm.models.shared.users import UserVectors, draw
+from xdm.models.shared.users import UserVectors, draw, mean_so_far
 
 ACTIVATIONS = {"relu": torch.relu, "tanh": torch.tanh, "none": lambda x: x}
 
@@ -142,7 +142,7 @@ class MASR(Encoder):
         user = self.users.at_points(batch, self.items)  # [P, 1, width]
         if self.mahalanobis is not None:
             d = self.config.width
-            session = session_mean(self.items(batch.short)[..., :d], batch)  # [P, d]
+            session = mean_so_far(self.items(batch.short)[..., :d], batch)  # [P, d]
             z = self.mahalanobis.query(user[:, 0, :d], session)  # [P, d]
             user = torch.cat([z[:, None], user[..., d:]], dim=-1)  # [P, 1, width]
         members, _ = prefixes(batch, self.config.members)  # [P, M]

@@ -18,7 +18,7 @@ from xdm.models.encoder import Encoder
 from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry, Settings
 from xdm.models.shared.inputs import ItemInputs, Sizes
 from xdm.models.shared.scoring import SquaredDistance
-from xdm.models.shared.users import UserVectors, draw
+from xdm.models.shared.users import UserVectors, draw, mean_so_far
 
 
 class MDRConfig(BaseModel):
@@ -59,12 +59,6 @@ class Mahalanobis(nn.Module):
         return (self.a[:, 0].square() * user + self.b[:, 0].square() * session) / self.scale()
 
 
-def session_mean(vectors: Tensor, batch: Batch) -> Tensor:
-    """``[P, d]``: the mean at each point of the clicks up to it, of ``vectors`` ``[B, T, d]`` of ``batch.short``."""
-    sums, clicks = vectors.cumsum(dim=1), (batch.short > 0).long().cumsum(dim=1).clamp(min=1)
-    return sums[batch.row, batch.position] / clicks[batch.row, batch.position][:, None]
-
-
 class MDR(Encoder):
     """The score of song s: ``b_s - |A ⊙ (u - s)|² - |B ⊙ (p - s)|²``."""
 
@@ -88,7 +82,7 @@ class MDR(Encoder):
     def encode(self, batch: Batch) -> Tensor:
         """``(A² u + B² p) / C`` at every point: ``[P, 1, d]``."""
         user = self.users.at_points(batch, self.items)[:, 0]  # [P, d]
-        session = session_mean(self.items(batch.short), batch)  # [P, d]
+        session = mean_so_far(self.items(batch.short), batch)  # [P, d]
         return self.mahalanobis.query(user, session)[:, None]
 
 

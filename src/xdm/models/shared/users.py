@@ -50,9 +50,14 @@ class UserVectors(UserInputs):
         known = self.known(batch)[batch.row]  # [P]
         if self.training:
             known = known & (torch.rand(known.shape, device=known.device) >= strangers)
-        so_far = items(batch.short).cumsum(dim=1)[batch.row, batch.position]  # [P, d]
-        mean = so_far / (batch.position + 1)[:, None]  # [P, d]
+        mean = mean_so_far(items(batch.short), batch)  # [P, d]
         return torch.where(known[:, None], own, mean)[:, None]
+
+
+def mean_so_far(vectors: Tensor, batch: Batch) -> Tensor:
+    """``[P, d]``: the mean at each point of the clicks up to it, of ``vectors`` ``[B, T, d]`` of ``batch.short``; holes count not."""
+    sums, clicks = vectors.cumsum(dim=1), (batch.short > 0).long().cumsum(dim=1).clamp(min=1)  # [B, T, d], [B, T]
+    return sums[batch.row, batch.position] / clicks[batch.row, batch.position][:, None]
 
 
 def draw(table: nn.Embedding, deviation: float) -> None:
