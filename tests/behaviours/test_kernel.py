@@ -37,7 +37,7 @@ def events_of(users):
 def answer(found, q):
     return {
         "short": found.short_term(q).tolist(),
-        "sessions": oracle.numbers(found.click_opens[slice(*found.short[q])].tolist()),
+        "sessions": found.sessions(q).tolist(),
         "long": {name: found.long_term(q, f).tolist() for f, name in enumerate(found.feature_names)},
         "unclicked": found.unclicked(q).tolist(),
         "stream": list(zip(*(column.tolist() for column in found.exposures(q)), strict=True)),

@@ -84,7 +84,7 @@ def test_requests_are_answered_in_their_order(store, logs, features, tmp_path, c
     assert answers == [expected(logs, features, user, time, rules) for user, time in asked]
     assert any(answer["unclicked"] for answer in answers)
     assert any(len(answer["long"]["category"]) > 1 for answer in answers)
-    keys = ["user_id", "timestamp", "short", "long", "unclicked"]
+    keys = ["user_id", "timestamp", "short", "sessions", "long", "unclicked"]
     assert list(answers[0]) == [*keys, "stream"] if rules.stream_max else keys
 
 

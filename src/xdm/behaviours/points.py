@@ -58,6 +58,13 @@ class Behaviours:
         """The clicks of the latest session, oldest first: int32 ``[<= session_max]``."""
         return self.click_item[self.short[q, 0] : self.short[q, 1]]
 
+    def sessions(self, q: int) -> np.ndarray:
+        """The number of the session of each of these clicks, from 1: int64 ``[<= session_max]``; one session, unless ``history_max``
+        reaches back over several."""
+        opens = self.click_opens[self.short[q, 0] : self.short[q, 1]].astype(np.int64)
+        opens[:1] = 1  # the first may stand within a session
+        return opens.cumsum()
+
     def long_term(self, q: int, feature: int) -> np.ndarray:
         """The distinct values of one feature before that session, most recent first: int32 ``[<= long_max]``."""
         if self.session[q] < 0:

@@ -28,6 +28,7 @@ class Answer:
     user_id: Any
     timestamp: int
     short: list[Any]
+    sessions: list[int]  # of each click in ``short`` the number of its session, from 1
     long: dict[str, list[Any]]
     unclicked: list[Any]
     stream: list[tuple[Any, bool]] | None  # (item, clicked); None where the rules ask for no stream
@@ -113,7 +114,7 @@ def _answer_block(
         if q not in found:
             nothing: list[Any] = []
             yield Answer(
-                user_id, time, nothing, {name: [] for name in features.names}, nothing, [] if rules.stream_max else None
+                user_id, time, nothing, nothing, {name: [] for name in features.names}, nothing, [] if rules.stream_max else None
             )
             continue
         one, n = found[q]
@@ -128,7 +129,9 @@ def _answer_block(
         if rules.stream_max:
             shown, clicked = one.exposures(n)
             stream = list(zip(item_id(shown), clicked.tolist(), strict=True))
-        yield Answer(user_id, time, item_id(one.short_term(n)), long, item_id(one.unclicked(n)), stream)
+        yield Answer(
+            user_id, time, item_id(one.short_term(n)), one.sessions(n).tolist(), long, item_id(one.unclicked(n)), stream
+        )
 
 
 def _only(events: Events, rows: np.ndarray) -> Events:
