@@ -34,7 +34,7 @@ def file_of(folder, store, **keys):
 @pytest.fixture(scope="module")
 def done(simulated, tmp_path_factory):
     folder = tmp_path_factory.mktemp("logs")
-    return run_experiment(read_file(file_of(folder, simulated)), folder / "out")
+    return run_experiment(read_file(file_of(folder, simulated, workers=1)), folder / "out")
 
 
 def record(grid, *path):
@@ -67,7 +67,11 @@ def test_variants_run_on_their_logs_alone(done):
 def test_a_variant_like_another_takes_the_values_of_its_search(done):
     found = done.found["whole", "sdm"]
     assert ("whole", "skips") not in done.found
-    assert record(done, "whole", "skips", "seed-3")["values"] == found.values == record(done, "whole", "sdm", "seed-3")["values"]
+    assert (
+        record(done, "whole", "skips", "seed-3")["values"]
+        == found.values
+        == record(done, "whole", "sdm", "seed-3")["values"]
+    )
     config = record(done, "whole", "skips", "seed-3")["config"]
     assert config["unclicked"]["enabled"]
     assert config["training"]["learning_rate"] == found.values["training.learning_rate"]
@@ -81,6 +85,19 @@ def test_the_first_trial_takes_what_the_file_says(done):
         assert trials[0]["values"] == {"training.learning_rate": 0.004}
         assert 0.001 <= trials[1]["values"]["training.learning_rate"] <= 0.01
         assert trials[1]["values"] != trials[0]["values"]
+
+
+def test_one_log_is_done_before_the_next_is_begun(done):
+    ended = {log: [path.stat().st_mtime for path in done.out.rglob(f"{log}/**/*.json") if path.name in ("run.json", "trial.json")]
+             for log in ("whole", "last")}  # fmt: skip
+    assert (len(ended["whole"]), len(ended["last"])) == (5, 5)
+    assert max(ended["whole"]) < min(ended["last"])
+
+
+def test_how_far_a_training_came_is_told(done):
+    table = pq.read_table(done.out / "results.parquet").to_pylist()
+    assert {(row["epochs"], row["stopped_by"]) for row in table if row["variant"] == "fixed"} == {(1, "epochs")}
+    assert {(row["epochs"], row["stopped_by"]) for row in table if row["variant"] == "popularity"} == {(None, None)}
 
 
 def test_costs_are_told(done):

@@ -169,6 +169,11 @@ class TrainingRows:
         """Of every label its row, when it is asked (seconds) and its item: int64 ``[n_labels]`` each."""
         return np.repeat(np.arange(self.n_rows), np.diff(self._first)), self._time, self._label[:, 0]
 
+    @property
+    def users(self) -> np.ndarray:
+        """int64 ``[n_rows]``: whose each row is, an index of the catalogue."""
+        return self._user
+
     def some_of_each_user(self, most: int, rng: np.random.Generator) -> np.ndarray:
         """bool ``[n_labels]``: of each user ``most`` labels drawn at random, or all where there are no more."""
         user = np.repeat(self._user, np.diff(self._first))

@@ -105,7 +105,7 @@ def _run_once(
         trained = Run(store, config, folder / BUNDLE).train()
         monitor = config.training.monitor
         facts = {"monitor": monitor, "validation": trained[monitor], "best_epoch": trained["best_epoch"],
-                 "epochs": trained["epochs"], "labels": trained["labels"],
+                 "epochs": trained["epochs"], "stopped_by": trained["stopped_by"], "labels": trained["labels"],
                  "train_cpu_seconds": round(time.process_time() - began, 2)}  # fmt: skip
         split = asked_of(protocol, parts_of(store, config.split).test)
         control = _live_control(store, config, int(trained["split"]["validation_from"]), split.cut_off)

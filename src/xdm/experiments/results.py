@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from xdm.experiments.running import Grid
 
 RESAMPLES = 10_000
+ENDED = ("epochs", "stopped_by")  # how far a training came, and which setting ended it; not of rolling windows
 COSTS = ("cpu_seconds", "train_cpu_seconds", "answer_cpu_ms")  # of a run; the last two where it makes a bundle
 
 
@@ -57,7 +58,7 @@ def tidy_table(grid: Grid, runs: Sequence[JudgedTask]) -> pa.Table:
         }  # fmt: skip
         measured = {
             "questions": run.metrics["questions"], "users": run.metrics.get("users"), "seconds": run.record["seconds"],
-            **{name: run.record.get(name) for name in COSTS}, "peak_memory_mb": run.record["peak_memory_mb"],
+            **{name: run.record.get(name) for name in (*COSTS, *ENDED)}, "peak_memory_mb": run.record["peak_memory_mb"],
             "config_hash": run.record["config_hash"],
             "trials": None if found is None else found.trials,
         }  # fmt: skip
@@ -66,7 +67,8 @@ def tidy_table(grid: Grid, runs: Sequence[JudgedTask]) -> pa.Table:
                 row = described | {"metric": metric, "value": value} | measured | assigned
                 for name, cell in row.items():
                     columns.setdefault(name, []).append(cell)
-    types = {"seed": pa.int64(), "value": pa.float64(), "users": pa.int64(), "trials": pa.int64()} | dict.fromkeys(COSTS, pa.float64())
+    whole = dict.fromkeys(("seed", "users", "trials", "epochs"), pa.int64())
+    types = whole | {"value": pa.float64(), "stopped_by": pa.string()} | dict.fromkeys(COSTS, pa.float64())
     return pa.table({name: pa.array(_alike(cells), types.get(name)) for name, cells in columns.items()})
 
 

@@ -172,6 +172,7 @@ def _run_missing(grid: Grid, progress: Progress) -> None:
     waiting += [task for task in runs if not task.done and searched[task.log, task.variant] not in held_back]
     done = sum(task.done for task in runs) + sum(search.n_done for search in searches.values())
     total = len(runs) + sum(search.entry.trials for search in searches.values())
+    by_log = {log: number for number, log in enumerate(grid.file.logs)}
     with (
         Pool(grid.file.n_workers, grid.file.memory_mb, grid.out / "output", progress.say) as pool,
         progress.bar(f"experiment {grid.file.name}", total, done=done, unit="runs") as bar,
@@ -180,6 +181,7 @@ def _run_missing(grid: Grid, progress: Progress) -> None:
             if task.done:
                 pool.measured(task, float(read_record(task)["peak_memory_mb"]))
         while waiting or pool.busy:
+            waiting.sort(key=lambda task: by_log[task.log])  # a log's comparison is whole before the next one is begun
             while (ready := next((task for task in waiting if pool.fits(task)), None)) is not None:
                 waiting.remove(ready)
                 pool.start(ready)

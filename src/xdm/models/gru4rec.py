@@ -168,6 +168,10 @@ ENTRIES = {
                 "Tan et al. (2016), M2: M1, then on the latest quarter of the labels alone",
                 {**_TAN, "training": {**_TAN["training"], "recent_share": 0.25}},
             ),
+            "gru4rec-tan-m3": Preset(
+                "Tan et al. (2016), M3: M1, and the word of a teacher that has read what followed",
+                {**_TAN, "training": {**_TAN["training"], "teacher_weight": 0.5, "teacher_temperature": 1.0}},
+            ),
             "gru4rec-tan-m4": Preset(
                 "Tan et al. (2016), M4: a regression on item vectors trained beforehand, the nearest items", _TAN_VECTORS
             ),

@@ -232,6 +232,10 @@ class TrainingConfig(_Section):
     exclude_seen: bool = Field(
         False, description="validation leaves out what the user clicked before, as evaluate --exclude-seen does"
     )
+    cpu_seconds: float = Field(
+        0.0, ge=0, description="processor seconds of steps after which training ends, in the midst of an epoch too; 0: no limit. The "
+        "same for all, it is an equal budget; what is reached then depends on the machine"
+    )  # fmt: skip
     checkpoint_steps: int = Field(500, ge=1, description="steps between checkpoints; each epoch ends with one too")
     recent_share: float = Field(
         0.0, ge=0, lt=1, description="after the last epoch the best weights learn on from this share of the labels, the latest; 0: no"
@@ -243,6 +247,11 @@ class TrainingConfig(_Section):
         0.0, ge=0, description="λ: weight of the loss where the weights are shifted along its gradient; 0 switches it off"
     )
     adversarial_noise: float = Field(1.0, gt=0, description="ε: how far, in deviations of each weight's tensor; AMASR's default")
+    teacher_weight: float = Field(
+        0.0, ge=0, le=1, description="λ: share of the loss that is a teacher's word, who reads what follows each label; 0: no teacher"
+    )
+    teacher_temperature: float = Field(1.0, gt=0, description="what its scores are divided by: above 1 it is less certain")
+    teacher_epochs: int = Field(5, ge=1, description="the teacher's own, before the first epoch")
     adversarial_after: int = Field(0, ge=0, description="epochs without it first: AMASR's authors go on from a trained model")
 
     @model_validator(mode="after")
@@ -253,6 +262,8 @@ class TrainingConfig(_Section):
             raise ValueError("weight_decay is a setting of adam and adagrad; optimizer adagrad_momentum has none")
         if self.adversarial_weight and self.order == "session_parallel":
             raise ValueError("adversarial_weight asks every batch twice; order session_parallel carries its states on once")
+        if self.teacher_weight and self.order == "session_parallel":
+            raise ValueError("a teacher is asked about single labels; order session_parallel does not know which they are")
         return self
 
 

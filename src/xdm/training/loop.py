@@ -4,6 +4,7 @@ session-parallel order, of the states that it carries)."""
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import fields
 
@@ -26,6 +27,7 @@ from xdm.training.memory import keep_freed_memory
 from xdm.training.objective import Objective
 from xdm.training.session_parallel import SessionParallel
 from xdm.training.steps import Losses, epoch_order, losses, seed_step
+from xdm.training.teacher import Lesson, Teacher
 
 StepRecord = dict[str, float | int]
 
@@ -77,13 +79,15 @@ def new_optimizer(model: RetrievalModel, settings: TrainingConfig) -> torch.opti
 class Loop:
     """Steps of the optimiser over training rows. ``epoch`` and ``batch`` (from 0) say what comes next; ``step`` counts from 0."""
 
-    def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config) -> None:
+    def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config, teacher: Teacher | None = None) -> None:
         self.model, self.rows, self.config = model, rows, config
+        self.teacher, self._lessons = teacher, None if teacher is None else teacher.beside(rows)
         with torch.no_grad():
             model.encoder.before_training(model, rows.log)
         self.optimizer = new_optimizer(model, config.training)
         self.objective = Objective.of(config.objective, model.sizes.n_candidates, rows.item_clicks)
         self.epoch = self.batch = self.step = 0
+        self.cpu_seconds = 0.0  # of this process's processors, in steps
         self._ordered, self._order = -1, np.zeros(0, np.int64)  # of the epoch `_ordered`; see `order`
         self._kept: np.ndarray | None = None
         self.live: SessionParallel | None = None
@@ -91,6 +95,11 @@ class Loop:
             self.live = SessionParallel(model.encoder, rows, config.training.batch_size)
         # A click may have no label. And as with GRU4Rec's authors the last live session, alone with its label, teaches nothing.
         self._least = 0 if self.live is None else 2 if config.objective.of_labels_alone else 1
+
+    @property
+    def spent(self) -> bool:
+        """Whether the steps have taken what `training.cpu_seconds` grants."""
+        return 0 < self.config.training.cpu_seconds <= self.cpu_seconds
 
     @property
     def batches_an_epoch(self) -> int:
@@ -116,7 +125,8 @@ class Loop:
         return self._order
 
     def run_epoch(self, after_step: Callable[[StepRecord], None]) -> None:
-        """Finish the current epoch from where the loop stands; ``after_step`` is called with the figures of each step."""
+        """Finish the current epoch from where the loop stands, or cut it short where the budget is `spent`; ``after_step`` is called
+        with the figures of each step."""
         settings = self.config.training
         order = None if self.live is not None else self.order
         if not self.batch:
@@ -125,11 +135,13 @@ class Loop:
         for group in self.optimizer.param_groups:
             group["lr"] = settings.learning_rate * settings.decay ** (self.epoch // settings.decay_epochs)
         self.model.train()
-        while self.batch < self.batches_an_epoch:
+        while self.batch < self.batches_an_epoch and not self.spent:
+            began = time.process_time()
             begin = self.batch * settings.batch_size
             record = self._step(None if order is None else order[begin : begin + settings.batch_size])
             self.batch += 1
             self.step += 1
+            self.cpu_seconds += time.process_time() - began
             after_step(record)
         with torch.no_grad():
             self.model.encoder.after_epoch(self.model)
@@ -167,12 +179,13 @@ class Loop:
         if len(labels) < self._least:  # too little is asked to learn from: the states are carried on all the same
             parts = {field.name: 0.0 for field in fields(Losses) if field.name != "total"}
             return {"step": self.step, "epoch": self.epoch, "loss": 0.0, **parts, "gradient_norm": 0.0, "labels": 0}
-        loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective)
+        lesson = None if self._lessons is None or which is None else self._lessons.of(self._numbers(which))
+        loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective, lesson)
         # GRU4Rec's authors divide by the number of slots; a step with fewer sessions, at the end of an epoch, counts for less.
         share = 1.0 if self.live is None else len(labels) / settings.batch_size
         self.optimizer.zero_grad(set_to_none=True)
         (share * loss.total).backward()
-        self._learn_perturbed(batch, labels)
+        self._learn_perturbed(batch, labels, lesson)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
@@ -183,14 +196,14 @@ class Loop:
             "gradient_norm": float(norm), "labels": len(labels),
         }  # fmt: skip
 
-    def _learn_perturbed(self, batch: Batch, labels: torch.Tensor) -> None:
+    def _learn_perturbed(self, batch: Batch, labels: torch.Tensor, lesson: Lesson | None) -> None:
         """Add the gradients of the same loss, with the same draws, where the weights are shifted along them."""
         settings = self.config.training
         if not settings.adversarial_weight or self.epoch < settings.adversarial_after:
             return
         with perturbed(self.model, settings.adversarial_noise):
             rng = seed_step(settings.seed, self.step)
-            again = losses(self.model, batch, labels, self.config.objective, rng, objective=self.objective)
+            again = losses(self.model, batch, labels, self.config.objective, rng, None, self.objective, lesson)
             (settings.adversarial_weight * again.total).backward()
 
     def _inputs(self, which: np.ndarray | None) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
@@ -206,6 +219,13 @@ class Loop:
                 asked = self._kept[self.rows.labels_of(which)]
                 batch, labels = batch.at(asked), labels[asked]
         return self._with_holes(batch).map(torch.from_numpy), torch.from_numpy(labels), None
+
+    def _numbers(self, which: np.ndarray) -> np.ndarray:
+        """int64 ``[P]``: which labels the points of `_inputs` are."""
+        if self.config.training.order == "points":
+            return np.asarray(which)
+        labels = self.rows.labels_of(np.asarray(which))
+        return labels if self._kept is None else labels[self._kept[labels]]
 
     def _with_holes(self, batch: Batch) -> Batch:
         return without_some(batch, self.config.data.item_dropout, self.config.training.seed, self.step)

@@ -27,6 +27,7 @@ from xdm.training.config import Config
 from xdm.training.item2vec import pretrain
 from xdm.training.loop import Loop, new_model, set_threads, training_rows
 from xdm.training.run import recommender_of
+from xdm.training.teaching import teacher_of
 
 # What a baseline's metrics.json has from the whole.
 SHARED = ("split", "questions", "questions_with_unclicked", "rules", "category_feature")
@@ -128,9 +129,9 @@ def _train(
     else:
         carry_over(*warm, model, catalogue)
     epochs = config.training.epochs if warm is None else windows.warm_epochs
-    loop = Loop(model, rows, config)
+    loop = Loop(model, rows, config, teacher_of(store, catalogue, config, cut, progress))
     with progress.bar(f"training up to {cut}", epochs * loop.batches_an_epoch, unit="steps") as bar:
-        for _ in range(epochs):
+        while loop.epoch < epochs and not loop.spent:
             loop.run_epoch(lambda record: bar.advance(f"loss {record['loss']:.3f}"))
     return model, catalogue, rows.control
 

@@ -29,6 +29,7 @@ from xdm.training.config import Config, differences, parse_config
 from xdm.training.item2vec import pretrain
 from xdm.training.loop import Loop, StepRecord, new_model, set_threads, training_rows
 from xdm.training.parts import parts_of
+from xdm.training.teaching import teacher_of
 
 
 @dataclass
@@ -99,7 +100,8 @@ class Run:
         model = new_model(self.config, catalogue)
         if checkpoint is None:
             pretrain(model, rows.log, self.config.item_vectors, self.config.training.seed)
-        loop = Loop(model, rows, self.config)
+        teacher = teacher_of(parts.training, catalogue, self.config, parts.until, progress)
+        loop = Loop(model, rows, self.config, teacher)
         if checkpoint is not None:
             if read_state(checkpoint).get("recent_from") is not None:
                 loop = self._recent(loop, catalogue)
@@ -116,7 +118,8 @@ class Run:
         loop.model.load_state_dict(self.best.weights)
         facts = {
             "model": self.config.name, "seed": self.config.training.seed, "threads": threads, "best_epoch": self.best.epoch + 1,
-            self.config.training.monitor: self.best.value, "labels": rows.n_labels, "sessions": rows.n_rows,
+            "stopped_by": self._stopped_by(loop), self.config.training.monitor: self.best.value,
+            "labels": rows.n_labels, "sessions": rows.n_rows,
             "labels_left_out": rows.dropped, "store": self.store.manifest["fingerprint"],
             "split": parts.described,
         }  # fmt: skip
@@ -174,6 +177,7 @@ class Run:
         if loop.carried():
             loop.carry_on(load_carried(checkpoint))
         loop.epoch, loop.batch, loop.step = state["epoch"], state["batch"], state["step"]
+        loop.cpu_seconds = state.get("cpu_seconds", 0.0)
         self.history = state["history"]
         self.best = Best(state["best_value"], state["best_epoch"], weights)
         self.recent_from = state.get("recent_from")
@@ -189,7 +193,7 @@ class Run:
         state = {
             "epoch": loop.epoch, "batch": loop.batch, "step": loop.step, "history": self.history,
             "best_value": self.best.value, "best_epoch": self.best.epoch, "config": self.config.to_dict(),
-            "store": self.store.manifest["fingerprint"], "recent_from": self.recent_from,
+            "store": self.store.manifest["fingerprint"], "recent_from": self.recent_from, "cpu_seconds": loop.cpu_seconds,
         }  # fmt: skip
         save_checkpoint(self.folder / "checkpoints", state, loop.model, self.best.weights, loop.optimizer, loop.carried() or None)
 
@@ -198,8 +202,8 @@ class Run:
         _, time, _ = loop.rows.labels
         first = int(np.sort(time)[-max(1, round(self.config.training.recent_share * len(time)))])
         rows = training_rows(self.parts.training, catalogue, self.config, until=self.parts.until, first=first)
-        recent = Loop(loop.model, rows, self.config)
-        recent.epoch, recent.step = loop.epoch, loop.step
+        recent = Loop(loop.model, rows, self.config, loop.teacher)
+        recent.epoch, recent.step, recent.cpu_seconds = loop.epoch, loop.step, loop.cpu_seconds
         return recent
 
     # --- the loop ---------------------------------------------------------------------------------------------------
@@ -211,7 +215,8 @@ class Run:
         total = loop.step - loop.batch + (epochs - loop.epoch) * loop.batches_an_epoch
 
         def goes_on() -> bool:
-            return loop.epoch < epochs and (self.recent_from is not None or loop.epoch - self.best.epoch <= settings.patience)
+            patient = self.recent_from is not None or loop.epoch - self.best.epoch <= settings.patience
+            return loop.epoch < epochs and not loop.spent and patient
 
         with progress.bar("training", total, done=loop.step, unit="steps") as bar:
 
@@ -229,6 +234,13 @@ class Run:
                     + (" (best)" if self.best.epoch == loop.epoch - 1 else "")
                 )
                 self._save(loop)
+
+    def _stopped_by(self, loop: Loop) -> str:
+        """Which setting ended the training: ``cpu_seconds``, ``epochs`` or ``patience``."""
+        if loop.spent:
+            return "cpu_seconds"
+        whole = loop.epoch >= self.config.training.epochs or self.recent_from is not None
+        return "epochs" if whole else "patience"
 
     def _validate(self, loop: Loop, catalogue: Catalogue) -> None:
         """Judge the model on the validation part, over the full catalogue; keep its weights if they are the best."""

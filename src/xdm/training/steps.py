@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,11 +12,13 @@ from xdm.data.batches import Batch
 from xdm.models.encoder import best_interest
 from xdm.models.retrieval_model import RetrievalModel
 from xdm.models.unclicked import Queries
+from xdm.objectives.distillation import distillation
 from xdm.objectives.rejection import not_to_recommend
 from xdm.objectives.triplet import triplet
 from xdm.schema import ConfigError
 from xdm.training.config import ObjectiveConfig
 from xdm.training.objective import Objective
+from xdm.training.teacher import Lesson
 
 
 @dataclass(frozen=True)
@@ -41,22 +43,25 @@ def seed_step(seed: int, step: int) -> np.random.Generator:
 
 def losses(
     model: RetrievalModel, batch: Batch, targets: Tensor, config: ObjectiveConfig, rng: np.random.Generator,
-    h: Tensor | None = None, objective: Objective | None = None,
+    h: Tensor | None = None, objective: Objective | None = None, lesson: Lesson | None = None,
 ) -> Losses:  # fmt: skip
     """The losses of one batch of tensors; ``targets`` int64 ``[P, M]``: the label, then the clicks after it, 0 for none.
 
     ``h`` ``[P, K, d]``: the encoder's queries, where it was asked already. ``objective``: what `Objective.of` made of ``config``;
-    made here if there is none, which a sampler that goes by clicks cannot do without.
+    made here if there is none, which a sampler that goes by clicks cannot do without. ``lesson``: what a teacher says of the points.
     """
     encoder, n = model.encoder, model.sizes.n_candidates
     if encoder.trained_points == "last":
         last = torch.cat([batch.row[1:] != batch.row[:-1], torch.ones_like(batch.row[:1], dtype=torch.bool)])
         batch, targets = batch.at(last), targets[last]
+        lesson = lesson and replace(lesson, known=lesson.known[last], probabilities=lesson.probabilities[last[lesson.known]])
     queries = model(batch, h)
     labels = targets[:, 0]  # [P]
     softmax = encoder.own_loss(queries.fused, targets, batch, model, rng)
     if softmax is None:
         softmax = (objective or Objective.of(config, n))(model, *asked(model, queries, batch, targets, rng), rng)
+    if lesson is not None:
+        softmax = _taught(model, queries.query, labels, softmax, lesson)
     if (penalty := encoder.penalty(queries.fused, batch)) is not None:
         softmax = softmax + penalty
     metric, rejection = torch.zeros(()), torch.zeros(())
@@ -67,14 +72,27 @@ def losses(
             clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric, config.distance
         )
     if config.not_to_recommend:
-        if not model.scoring.foldable:
-            raise ConfigError("objective.not_to_recommend needs scores that are inner products; this model's are not. Set it to 0")
-        scored = model.item_vectors()  # [n, d']
+        scored = _all_items(model, "objective.not_to_recommend")  # [n, d']
         point, item = unclicked_pairs(batch, labels, n)
         query = encoder.readout(queries.query, model.scored(labels))
         rejection = not_to_recommend(query, point, scored[item - 1], scored)
     total = softmax + config.metric_weight * metric + config.not_to_recommend * rejection
     return Losses(total, softmax, metric, rejection)
+
+
+def _all_items(model: RetrievalModel, setting: str) -> Tensor:
+    """The vectors ``[n, d']`` that all items are scored by, which ``setting`` needs."""
+    if not model.scoring.foldable:
+        raise ConfigError(f"{setting} needs scores that are inner products; this model's are not. Set it to 0")
+    return model.item_vectors()
+
+
+def _taught(model: RetrievalModel, queries: Tensor, labels: Tensor, objective: Tensor, lesson: Lesson) -> Tensor:
+    """The ``objective``, a share of it given up for the teacher's word where there is one."""
+    query = model.encoder.readout(queries[lesson.known], model.scored(labels[lesson.known]))
+    scores = query @ _all_items(model, "training.teacher_weight").T  # [T, n]
+    given_up = lesson.weight * lesson.known.sum() / len(labels)
+    return (1 - given_up) * objective + lesson.weight * distillation(scores, lesson.probabilities).sum() / len(labels)
 
 
 def asked(
