@@ -251,7 +251,7 @@ class TrainingConfig(_Section):
         0.0, ge=0, le=1, description="λ: share of the loss that is a teacher's word, who reads what follows each label; 0: no teacher"
     )
     teacher_temperature: float = Field(1.0, gt=0, description="what its scores are divided by: above 1 it is less certain")
-    teacher_epochs: int = Field(5, ge=1, description="the teacher's own, before the first epoch")
+    teacher_epochs: int = Field(5, ge=1, description="the teacher's own, before the first; not counted in cpu_seconds")
     adversarial_after: int = Field(0, ge=0, description="epochs without it first: AMASR's authors go on from a trained model")
 
     @model_validator(mode="after")
