@@ -151,7 +151,12 @@ def test_no_key_is_dead(simulated, tmp_path, monkeypatch):
     """A run of XDM reads every key there is, but those of other objectives, which one step of each reads, and those of what
     it leaves out, which a run with all of it reads."""
     config = load_config("xdm", None, [*SMALL, "training.epochs=1", "objective.metric=symmetric", "model.name=sdm"])
-    optional = ["item_vectors.pretrained=item2vec", "training.recent_share=0.5", "training.adversarial_weight=0.5"]
+    optional = [
+        "item_vectors.pretrained=item2vec",
+        "training.recent_share=0.5",
+        "training.adversarial_weight=0.5",
+        "training.teacher_weight=0.5",
+    ]
     with_all = load_config("sdm", None, [*SMALL, "training.epochs=1", *optional])
     read = defaultdict(set)
     for section in {type(value) for _, value in config}:
