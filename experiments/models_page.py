@@ -4,8 +4,9 @@
 
 Between ``<!-- LOG -->`` and ``<!-- / -->`` comes a row a variant, the best first: means over seeds, the difference to the control
 paired by question, and what it cost. Between ``<!-- skips LOG -->`` and ``<!-- / -->`` comes a row for each variant that has one like
-it with the unclicked extension: both, and their paired difference, Holm's correction over the rows. What else the page says is
-written by hand; a log that has no place in the page, or a place without a log, is an error.
+it with the unclicked extension: both, and their paired difference, Holm's correction over the rows. ``figures/LOG.svg`` beside the
+page shows both tables. What else the page says is written by hand; a log
+that has no place in the page, or a place without a log, is an error.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import pyarrow.parquet as pq
 
 from xdm.evaluation.comparing import Comparison, compare_variants
@@ -102,6 +104,34 @@ def of_skips(rows: Rows, folders: dict[str, list[Path]]) -> str:
     return table("| model | Recall@50 without | with skips | difference | whole run, CPU s |", lines)
 
 
+def draw(rows: Rows, path: Path) -> None:
+    """A row a model, the best first: the mean of its seeds, a bar of one standard deviation, and beside it the same with skips."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    seeds = {name: [row["value"] for row in of] for (name, metric), of in rows.items() if metric == METRICS[0]}
+    names = sorted((name for name in seeds if not name.endswith(SKIPS)), key=lambda name: statistics.mean(seeds[name]))
+    looks = (("", "#0072b2", "o", "clicks alone"), (SKIPS, "#d55e00", "D", "with the unclicked extension"))
+    with matplotlib.rc_context({"svg.hashsalt": "xdm", "svg.fonttype": "none", "font.size": 9}):
+        figure, axes = pyplot.subplots(figsize=(7, 0.23 * len(names) + 1), layout="constrained")
+        for suffix, colour, marker, label in looks:
+            shown = [place for place, name in enumerate(names) if name + suffix in seeds]
+            of = [seeds[names[place] + suffix] for place in shown]
+            spreads = [statistics.stdev(one) if len(one) > 1 else 0.0 for one in of]
+            axes.errorbar([statistics.mean(one) for one in of], shown, xerr=spreads, fmt=marker, color=colour,
+                          markersize=4.5, linewidth=1, label=label, fillstyle="none" if suffix else "full")  # fmt: skip
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(-0.7, len(names) - 0.3)
+        axes.set_xlabel("Recall@50, mean ± standard deviation of three seeds")
+        axes.grid(color="#eeeeee")
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, loc="lower right")
+        path.parent.mkdir(exist_ok=True)
+        figure.savefig(path, metadata={"Date": None})
+        pyplot.close(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write the tables of the models' page.")
     parser.add_argument("results", type=Path)
@@ -130,6 +160,8 @@ def main() -> None:
         return f"<!-- {skips or ''}{log} -->\n{text}\n<!-- / -->"
 
     asked.page.write_text(PLACE.sub(filled, page))
+    for log, rows in by_log.items():
+        draw(rows, asked.page.parent / "figures" / f"{log}.svg")
 
 
 if __name__ == "__main__":
