@@ -49,9 +49,7 @@ def points_of(store: Store, feature: str, rules: BehaviourRules, most: int, seed
             if found.session[q] < 0:
                 continue
             begin = events.offsets[labels.row[point]]
-            before = slice(
-                begin, begin + np.searchsorted(events.time[begin : labels.place[point] + 1], labels.time[point])
-            )
+            before = slice(begin, begin + np.searchsorted(events.time[begin : labels.place[point] + 1], labels.time[point]))
             own = codes[events.item[before][events.clicked[before]]]
             skipped = codes[found.unclicked(q)]
             columns.append(np.column_stack([
@@ -76,9 +74,7 @@ def main() -> None:
     label[:, 0] = 1
     print(f"{len(time):,} clicks, {DRAWN} other values of {arguments.feature} each; k = {arguments.unclicked_k}")
     listed = columns[..., 2] > 0
-    print(
-        f"in the unclicked sequence: {listed[:, 0].mean():.3f} of what was clicked next, {listed[:, 1:].mean():.3f} of the others"
-    )
+    print(f"in the unclicked sequence: {listed[:, 0].mean():.3f} of what was clicked next, {listed[:, 1:].mean():.3f} of the others")
     for name, used in (("clicks", [0, 1]), ("clicks and skips", [0, 1, 2])):
         x, y = columns[..., used].reshape(-1, len(used)), label.reshape(-1)
         train, test = np.repeat(~late, 1 + DRAWN), np.repeat(late, 1 + DRAWN)
