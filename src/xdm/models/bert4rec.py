@@ -96,8 +96,7 @@ class BERT4Rec(Encoder):
         items, lengths = prefixes(batch, self.length - 1)  # [P, N - 1], [P]
         items = F.pad(items[:, : batch.short.shape[1]], (0, 1))  # [P, L], with a place for the mask behind the longest
         masked = torch.arange(items.shape[1], device=items.device) == lengths[:, None]  # [P, L]
-        x = self._transformed(items, masked, lengths + 1)  # [P, L, d]
-        return self._at_mask(x[torch.arange(lengths.shape[0], device=items.device), lengths])[:, None]  # [P, 1, d]
+        return self._at_mask(self._transformed(items, masked, lengths + 1, lengths[:, None]))  # [P, 1, d]
 
     def extra(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
         """Each row once more with some of its clicks masked: queries ``[Q, 1, d]`` at the masks, and the clicks ``[Q]``."""
@@ -105,17 +104,23 @@ class BERT4Rec(Encoder):
         masked = torch.from_numpy(places)  # [B, T]
         if not masked.any():
             return None
-        x = self._transformed(batch.short, masked, batch.short_length)  # [B, T, d]
-        return self._at_mask(x[masked])[:, None], batch.short[masked]  # [Q, 1, d], [Q]
+        counts = masked.sum(dim=1)  # [B]
+        places = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]  # [B, M], masks first
+        real = torch.arange(places.shape[1]) < counts[:, None]  # [B, M]
+        x = self._transformed(batch.short, masked, batch.short_length, places)[real]  # [Q, d]
+        return self._at_mask(x)[:, None], batch.short[masked]  # [Q, 1, d], [Q]
 
-    def _transformed(self, items: Tensor, masked: Tensor, lengths: Tensor) -> Tensor:
-        """``[R, L, d]`` from rows ``items`` ``[R, L]`` of ``lengths`` ``[R]``, of which the ``masked`` places are hidden."""
+    def _transformed(self, items: Tensor, masked: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
+        """``[R, M, d]`` at ``places`` ``[R, M]`` of the rows ``items`` ``[R, L]`` of ``lengths`` ``[R]``; places ``masked`` are hidden.
+
+        The last block is asked for those places alone: nobody reads what it would make of the others.
+        """
         x = torch.where(masked[..., None], self.mask, self.project(self.items(items)))  # [R, L, d]
         x = self.dropout(self.norm(self.positions(x, lengths)))  # [R, L, d]
-        inside = torch.arange(items.shape[1], device=items.device) < lengths[:, None]  # [R, L]
-        for block in self.blocks:
-            x = block(x, inside[:, None, None])  # [R, L, d]
-        return x
+        inside = (torch.arange(items.shape[1], device=items.device) < lengths[:, None])[:, None, None]  # [R, 1, 1, L]
+        for block in self.blocks[:-1]:
+            x = block(x, x, inside)  # [R, L, d]
+        return self.blocks[-1](x.gather(1, places[..., None].expand(-1, -1, self.width)), x, inside)  # [R, M, d]
 
     def _at_mask(self, x: Tensor) -> Tensor:
         """``[..., d]``: the queries made of what stands at the masks."""
@@ -133,10 +138,11 @@ class Block(nn.Module):
         self.norm_attention, self.norm_forward = nn.LayerNorm(d, NORM_EPS), nn.LayerNorm(d, NORM_EPS)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor, visible: Tensor) -> Tensor:
-        """``[R, L, d]`` to ``[R, L, d]``; ``visible`` bool ``[R, 1, 1, L]``: the places that are no padding."""
-        x = self.norm_attention(x + self.dropout(self.attention(x, x, visible)))  # [R, L, d]
-        return self.norm_forward(x + self.dropout(self.outer(F.gelu(self.inner(x)))))  # [R, L, d]
+    def forward(self, asked: Tensor, seen: Tensor, visible: Tensor) -> Tensor:
+        """``[R, M, d]``, of the places ``asked`` ``[R, M, d]`` among those ``seen`` ``[R, L, d]``; ``visible`` bool ``[R, 1, 1, L]``:
+        those that are no padding."""
+        x = self.norm_attention(asked + self.dropout(self.attention(asked, seen, visible)))  # [R, M, d]
+        return self.norm_forward(x + self.dropout(self.outer(F.gelu(self.inner(x)))))  # [R, M, d]
 
 
 def masked_places(
