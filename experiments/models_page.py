@@ -19,8 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 import pyarrow.parquet as pq
 
+from xdm.evaluation.bootstrap import holm
 from xdm.evaluation.comparing import Comparison, compare_variants
 
 METRICS = ("recall@50", "ndcg@10")
@@ -41,10 +43,10 @@ def spread(values: list[float]) -> str:
     return mean if len(values) < 2 else f"{mean} ± {without_zero(statistics.stdev(values))}"
 
 
-def interval(one: Comparison) -> str:
+def interval(one: Comparison, p_holm: float) -> str:
     """The difference with its interval; bold where it stands after Holm's correction."""
     text = f"{'+' if one.difference > 0 else ''}{without_zero(one.difference)} [{without_zero(one.low)}, {without_zero(one.high)}]"
-    return f"**{text}**" if one.p_holm < 0.05 else text
+    return f"**{text}**" if p_holm < 0.05 else text
 
 
 def mean_of(rows: list[dict[str, Any]], column: str, digits: int) -> str:
@@ -75,7 +77,7 @@ def of_log(rows: Rows, found: list[Comparison], control: str) -> str:
     for name in names:
         first, *more = (rows[name, metric] for metric in METRICS)
         figures = [spread([row["value"] for row in of]) for of in (first, *more)]
-        beside = "control" if name == control else interval(against[name])
+        beside = "control" if name == control else interval(against[name], against[name].p_holm)
         costs = [epochs(first), mean_of(first, "train_cpu_seconds", 0), mean_of(first, "answer_cpu_ms", 2)]
         lines.append("| " + " | ".join([name, *figures, beside, *costs]) + " |")
     head = (
@@ -88,19 +90,12 @@ def of_skips(rows: Rows, folders: dict[str, list[Path]]) -> str:
     """A row for each variant that there is with the extension too, by falling gain; Holm over all rows."""
     pairs = [name.removesuffix(SKIPS) for name in folders if name.endswith(SKIPS)]
     found = {name: compare_variants(folders[name], {name: folders[name + SKIPS]}, METRICS)[0] for name in pairs}
-    order = sorted(found, key=lambda name: found[name].p)
-    holm, least = {}, 0.0
-    for place, name in enumerate(order):
-        least = max(least, min(1.0, found[name].p * (len(order) - place)))
-        holm[name] = least
+    corrected = dict(zip(found, holm(np.array([one.p for one in found.values()])), strict=True))
     lines = []
-    for name in sorted(found, key=lambda name: -found[name].difference):
-        one = found[name]
-        text = interval(one).strip("*")
-        shown = f"**{text}**" if holm[name] < 0.05 else text
+    for name, one in sorted(found.items(), key=lambda pair: -pair[1].difference):
         both = [spread([row["value"] for row in rows[variant, METRICS[0]]]) for variant in (name, name + SKIPS)]
         seconds = [mean_of(rows[variant, METRICS[0]], "cpu_seconds", 0) for variant in (name, name + SKIPS)]
-        lines.append("| " + " | ".join([name, *both, shown, " → ".join(seconds)]) + " |")
+        lines.append("| " + " | ".join([name, *both, interval(one, corrected[name]), " → ".join(seconds)]) + " |")
     return table("| model | Recall@50 without | with skips | difference | whole run, CPU s |", lines)
 
 

@@ -100,8 +100,8 @@ class BERT4Rec(Encoder):
 
     def extra(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
         """Each row once more with some of its clicks masked: queries ``[Q, 1, d]`` at the masks, and the clicks ``[Q]``."""
-        places = masked_places(batch.short.numpy(), batch.short_length.numpy(), self.mask_share, self.n_candidates, rng)
-        masked = torch.from_numpy(places)  # [B, T]
+        drawn = masked_places(batch.short.numpy(), batch.short_length.numpy(), self.mask_share, self.n_candidates, rng)
+        masked = torch.from_numpy(drawn)  # [B, T]
         if not masked.any():
             return None
         counts = masked.sum(dim=1)  # [B]
@@ -111,7 +111,8 @@ class BERT4Rec(Encoder):
         return self._at_mask(x)[:, None], batch.short[masked]  # [Q, 1, d], [Q]
 
     def _transformed(self, items: Tensor, masked: Tensor, lengths: Tensor, places: Tensor) -> Tensor:
-        """``[R, M, d]`` at ``places`` ``[R, M]`` of the rows ``items`` ``[R, L]`` of ``lengths`` ``[R]``; places ``masked`` are hidden.
+        """``[R, M, d]`` at ``places`` ``[R, M]`` of the rows ``items`` ``[R, L]`` of ``lengths`` ``[R]``, of which the ``masked``
+        places are hidden.
 
         The last block is asked for those places alone: nobody reads what it would make of the others.
         """
