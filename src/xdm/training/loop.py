@@ -175,10 +175,11 @@ class Loop:
         """One step over the rows, or labels, ``which``; None: over the next click of the live sessions."""
         settings = self.config.training
         rng = seed_step(settings.seed, self.step)
-        batch, labels, h, lesson = self._inputs(which)
+        batch, labels, h = self._inputs(which)
         if len(labels) < self._least:  # too little is asked to learn from: the states are carried on all the same
             parts = {field.name: 0.0 for field in fields(Losses) if field.name != "total"}
             return {"step": self.step, "epoch": self.epoch, "loss": 0.0, **parts, "gradient_norm": 0.0, "labels": 0}
+        lesson = None if self._lessons is None or which is None else self._lessons.of(self._numbers(which))
         loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective, lesson)
         # GRU4Rec's authors divide by the number of slots; a step with fewer sessions, at the end of an epoch, counts for less.
         share = 1.0 if self.live is None else len(labels) / settings.batch_size
@@ -205,24 +206,26 @@ class Loop:
             again = losses(self.model, batch, labels, self.config.objective, rng, objective=self.objective, lesson=lesson)
             (settings.adversarial_weight * again.total).backward()
 
-    def _inputs(
-        self, which: np.ndarray | None
-    ) -> tuple[Batch, torch.Tensor, torch.Tensor | None, Lesson | None]:
-        """The batch, the targets, the encoder's queries where the order of training asked it already, and a teacher's word."""
+    def _inputs(self, which: np.ndarray | None) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
+        """The batch, the targets, and the encoder's queries where the order of training asked it already."""
         if self.live is not None:
-            return *self.live.step(self.batch, self._with_holes), None
+            return self.live.step(self.batch, self._with_holes)
         which = np.asarray(which)
         if self.config.training.order == "points":
-            asked = which
-            batch, targets = self.rows.points(asked)
+            batch, labels = self.rows.points(which)
         else:
-            asked = self.rows.labels_of(which)
-            batch, targets = self.rows.batch(which)
+            batch, labels = self.rows.batch(which)
             if self._kept is not None:
-                kept = self._kept[asked]
-                asked, batch, targets = asked[kept], batch.at(kept), targets[kept]
-        lesson = None if self._lessons is None else self._lessons.of(asked)
-        return self._with_holes(batch).map(torch.from_numpy), torch.from_numpy(targets), None, lesson
+                asked = self._kept[self.rows.labels_of(which)]
+                batch, labels = batch.at(asked), labels[asked]
+        return self._with_holes(batch).map(torch.from_numpy), torch.from_numpy(labels), None
+
+    def _numbers(self, which: np.ndarray) -> np.ndarray:
+        """int64 ``[P]``: which labels the points of `_inputs` are."""
+        if self.config.training.order == "points":
+            return np.asarray(which)
+        labels = self.rows.labels_of(np.asarray(which))
+        return labels if self._kept is None else labels[self._kept[labels]]
 
     def _with_holes(self, batch: Batch) -> Batch:
         return without_some(batch, self.config.data.item_dropout, self.config.training.seed, self.step)
