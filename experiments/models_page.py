@@ -3,10 +3,10 @@
     python experiments/models_page.py results/zoo docs/models.md
 
 Between ``<!-- LOG -->`` and ``<!-- / -->`` comes a row a variant, the best first: means over seeds, the difference to the control
-paired by question, and what it cost. Between ``<!-- skips LOG -->`` and ``<!-- / -->`` comes a row for each variant that has one like
-it with the unclicked extension: both, and their paired difference, Holm's correction over the rows. ``figures/LOG.svg`` beside the
-page shows both tables. What else the page says is written by hand; a log
-that has no place in the page is an error, and the tables of a log that was not run stay as they are.
+paired by question, and what it cost (of rolling windows the whole run: no part of it is timed). Between ``<!-- skips LOG -->`` and
+``<!-- / -->`` comes a row for each variant that has one like it with the unclicked extension: both, and their paired difference,
+Holm's correction over the rows. ``figures/LOG.svg`` beside the page shows both tables. What else the page says is written by hand; a
+log that has no place in the page is an error, and the tables of a log that was not run stay as they are.
 """
 
 from __future__ import annotations
@@ -73,16 +73,17 @@ def of_log(rows: Rows, found: list[Comparison], control: str) -> str:
         (name for name, metric in rows if metric == METRICS[0] and not name.endswith(SKIPS)),
         key=lambda name: -statistics.mean(row["value"] for row in rows[name, METRICS[0]]),
     )
+    rolling = all(row["epochs"] is None for name in names for row in rows[name, METRICS[0]])
+    head = f"| model | Recall@50 | NDCG@10 | Recall@50 against {control} |"
+    head += " whole run, CPU s |" if rolling else " epochs | training, CPU s | one answer, CPU ms |"
     lines = []
     for name in names:
         first, *more = (rows[name, metric] for metric in METRICS)
         figures = [spread([row["value"] for row in of]) for of in (first, *more)]
         beside = "control" if name == control else interval(against[name], against[name].p_holm)
         costs = [epochs(first), mean_of(first, "train_cpu_seconds", 0), mean_of(first, "answer_cpu_ms", 2)]
+        costs = [mean_of(first, "cpu_seconds", 0)] if rolling else costs
         lines.append("| " + " | ".join([name, *figures, beside, *costs]) + " |")
-    head = (
-        f"| model | Recall@50 | NDCG@10 | Recall@50 against {control} | epochs | training, CPU s | one answer, CPU ms |"
-    )
     return table(head, lines)
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import statistics
 import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.experiments.files import write_file
@@ -85,3 +88,16 @@ def test_a_log_without_a_place_is_told_and_a_place_without_a_log_stays(results, 
     other = "<!-- other -->\n| what stood there |\n<!-- / -->\n"
     assert written(results, page, PAGE + other).returncode == 0
     assert page.read_text().endswith(other)
+
+
+def test_of_rolling_windows_the_whole_run_is_told(results, tmp_path):
+    copy, page = tmp_path / "rolling", tmp_path / "page.md"
+    shutil.copytree(results, copy)
+    table = pq.read_table(copy / "results.parquet")
+    place = table.schema.get_field_index("epochs")
+    pq.write_table(table.set_column(place, "epochs", pa.nulls(len(table), pa.int64())), copy / "results.parquet")
+    assert written(copy, page).returncode == 0
+    header, _, *lines = re.findall(r"-->\n(\|.*?)\n<!-- / -->", page.read_text(), re.S)[0].splitlines()
+    assert cells(header)[4:] == ["whole run, CPU s"]
+    seconds = [one["cpu_seconds"] for one in table.to_pylist() if (one["variant"], one["metric"]) == ("gru", "recall@50")]
+    assert [cells(line)[4] for line in lines if cells(line)[0] == "gru"] == [f"{statistics.mean(seconds):,.0f}"]
