@@ -5,7 +5,7 @@
 Between ``<!-- LOG -->`` and ``<!-- / -->`` comes a row a variant, the best first: means over seeds, the difference to the control
 paired by question, and what it cost (of rolling windows the whole run: no part of it is timed). Between ``<!-- skips LOG -->`` and
 ``<!-- / -->`` comes a row for each variant that has one like it with the unclicked extension: both, and their paired difference,
-Holm's correction over the rows. ``figures/LOG.svg`` beside the page shows both tables. What else the page says is written by hand; a
+Holm's correction over the rows. ``figures/LOG.svg`` beside the page shows them. What else the page says is written by hand; a
 log that has no place in the page is an error, and the tables of a log that was not run stay as they are.
 """
 
@@ -112,13 +112,15 @@ def draw(rows: Rows, path: Path) -> None:
         figure, axes = pyplot.subplots(figsize=(7, 0.23 * len(names) + 1), layout="constrained")
         for suffix, colour, marker, label in looks:
             shown = [place for place, name in enumerate(names) if name + suffix in seeds]
+            if not shown:
+                continue
             of = [seeds[names[place] + suffix] for place in shown]
             spreads = [statistics.stdev(one) if len(one) > 1 else 0.0 for one in of]
             axes.errorbar([statistics.mean(one) for one in of], shown, xerr=spreads, fmt=marker, color=colour,
                           markersize=4.5, linewidth=1, label=label, fillstyle="none" if suffix else "full")  # fmt: skip
         axes.set_yticks(range(len(names)), names)
         axes.set_ylim(-0.7, len(names) - 0.3)
-        axes.set_xlabel("Recall@50, mean ± standard deviation of three seeds")
+        axes.set_xlabel("Recall@50, mean ± standard deviation of the seeds")
         axes.grid(color="#eeeeee")
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
