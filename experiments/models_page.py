@@ -81,8 +81,10 @@ def of_log(rows: Rows, found: list[Comparison], control: str) -> str:
         first, *more = (rows[name, metric] for metric in METRICS)
         figures = [spread([row["value"] for row in of]) for of in (first, *more)]
         beside = "control" if name == control else interval(against[name], against[name].p_holm)
-        costs = [epochs(first), mean_of(first, "train_cpu_seconds", 0), mean_of(first, "answer_cpu_ms", 2)]
-        costs = [mean_of(first, "cpu_seconds", 0)] if rolling else costs
+        if rolling:
+            costs = [mean_of(first, "cpu_seconds", 0)]
+        else:
+            costs = [epochs(first), mean_of(first, "train_cpu_seconds", 0), mean_of(first, "answer_cpu_ms", 2)]
         lines.append("| " + " | ".join([name, *figures, beside, *costs]) + " |")
     return table(head, lines)
 

@@ -104,10 +104,9 @@ class BERT4Rec(Encoder):
         masked = torch.from_numpy(drawn)  # [B, T]
         if not masked.any():
             return None
-        counts = masked.sum(dim=1)  # [B]
-        places = masked.byte().argsort(dim=1, descending=True, stable=True)[:, : int(counts.max())]  # [B, M], masks first
-        real = torch.arange(places.shape[1]) < counts[:, None]  # [B, M]
-        x = self._transformed(batch.short, masked, batch.short_length, places)[real]  # [Q, d]
+        most = int(masked.sum(dim=1).max())  # M
+        places = masked.byte().argsort(dim=1, descending=True, stable=True)[:, :most]  # [B, M], masks first
+        x = self._transformed(batch.short, masked, batch.short_length, places)[masked.gather(1, places)]  # [Q, d]
         return self._at_mask(x)[:, None], batch.short[masked]  # [Q, 1, d], [Q]
 
     def _transformed(self, items: Tensor, masked: Tensor, lengths: Tensor, places: Tensor) -> Tensor:

@@ -64,18 +64,18 @@ class Attention(nn.Module):
         self.output = linear(width, width) if output else nn.Identity()
 
     def forward(self, queries: Tensor, keys: Tensor, visible: Tensor | None = None) -> Tensor:
-        """``[B, T, d]`` from the rows that queries and that keys and values are made of, both ``[B, T, d]``.
+        """``[B, T, d]`` from the rows that queries are made of, ``[B, T, d]``, and those of keys and values, ``[B, S, d]``.
 
-        ``visible`` bool, broadcast to ``[B, heads, T, T]``, says which places each place may see; every place must see
-        one. None: each place sees itself and those before it, so padding on the right is never seen.
+        ``visible`` bool, broadcast to ``[B, heads, T, S]``, says which places each place may see; every place must see
+        one. None, where both are the same places: each sees itself and those before it, so padding on the right is never seen.
         """
         q = split_heads(self.query(queries), self.heads)  # [B, heads, T, d / heads]
-        k = split_heads(self.key(keys), self.heads)  # [B, heads, T, d / heads]
-        v = split_heads(self.value(keys), self.heads)  # [B, heads, T, d / heads]
+        k = split_heads(self.key(keys), self.heads)  # [B, heads, S, d / heads]
+        v = split_heads(self.value(keys), self.heads)  # [B, heads, S, d / heads]
         if self.training and self.dropout.dropped:
             visible = causal(q.shape[2], q.device) if visible is None else visible
             hidden = torch.zeros(visible.shape, device=q.device).masked_fill(~visible, -torch.inf)
-            scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2) + hidden  # [B, heads, T, T]
+            scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2) + hidden  # [B, heads, T, S]
             mixed = self.dropout(torch.softmax(scores, dim=-1)) @ v  # [B, heads, T, d / heads]
         else:
             mixed = F.scaled_dot_product_attention(q, k, v, visible, is_causal=visible is None)  # the same, in one pass
