@@ -1,4 +1,4 @@
-"""Write the tables of `docs/models.md` from the runs of `experiments/zoo.yaml` and `experiments/films.yaml`.
+"""Write the tables of `docs/models.md` from the runs of `experiments/zoo.yaml`.
 
     python experiments/models_page.py results/zoo docs/models.md
 

@@ -230,6 +230,26 @@ def test_bert4rec_asks_for_masked_clicks_in_training():
     assert labels.tolist() == clicks
 
 
+@pytest.mark.parametrize(("share", "rows"), [(0.1, 1), (0.5, 2), (0.6, 2), (1.0, 4)])
+def test_bert4rec_asks_a_share_of_the_rows_for_what_follows(share, rows):
+    model, _ = made(BERT4Rec, BERT4RecConfig(width=8, last_share=share))
+    points = batch()
+    last = np.cumsum(LENGTHS) - 1  # the points of a row lie together
+    asked = np.zeros(len(points.row), int)
+    for seed in range(200):
+        chosen = model.trained(points, np.random.default_rng(seed)).numpy()
+        assert chosen.sum() == rows
+        asked += chosen
+    assert np.flatnonzero(asked).tolist() == last.tolist()  # every row in its turn, at its last point alone
+    assert asked[last].min() > 200 * rows / len(LENGTHS) * 0.6
+
+
+def test_bert4rec_asks_no_row_of_which_no_point_is_trained():
+    model, _ = made(BERT4Rec, BERT4RecConfig(width=8, last_share=1))
+    points = batch().at(batch().row != 1)
+    assert points.row[model.trained(points, np.random.default_rng(0))].tolist() == [0, 2, 3]
+
+
 def test_bert4rec_without_masked_copies_asks_for_nothing_more():
     model, _ = made(BERT4Rec, BERT4RecConfig(width=8, mask_share=0))
     assert model.extra(batch(), np.random.default_rng(0)) is None

@@ -128,9 +128,8 @@ def test_the_loss_is_the_objective_and_the_teachers_word_each_with_its_share(sim
 
     found, plain = total(lesson).item(), total(None).item()
     asked, targets, known, taught = batch, labels, lesson.known, lesson.probabilities.double()
-    if loop.model.encoder.trained_points == "last":
-        last = torch.cat([batch.row[1:] != batch.row[:-1], torch.tensor([True])])
-        asked, targets, taught, known = batch.at(last), labels[last], taught[last[known]], known[last]
+    if (kept := loop.model.encoder.trained(batch, seed_step(1, 0))) is not None:
+        asked, targets, taught, known = batch.at(kept), labels[kept], taught[kept[known]], known[kept]
     with torch.no_grad():
         queries, vectors = loop.model(asked).query.double(), loop.model.item_vectors().double()
     word = []

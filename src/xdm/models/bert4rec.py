@@ -51,6 +51,12 @@ class BERT4RecConfig(BaseModel):
         le=1,
         description="share of a row's clicks that are masked and asked for in training; 0: only what follows",
     )
+    last_share: float = Field(
+        0.2,
+        gt=0,
+        le=1,
+        description="share of the rows that are asked, in a step of training, for what follows their clicks; at least one row",
+    )
     feature_width: int = Field(
         0, ge=0, description="input width of each side feature of an item; 0, as the authors: ids alone"
     )
@@ -65,17 +71,14 @@ class BERT4RecConfig(BaseModel):
 class BERT4Rec(Encoder):
     """Item vectors with learned positions, post-norm transformer layers, and a dense layer at each mask."""
 
-    trained_points = (
-        "last"  # the authors' copy of each row whose last item alone is masked; `extra` is the other copies
-    )
-
     def __init__(self, config: BERT4RecConfig, sizes: Sizes, codes: np.ndarray) -> None:
         """``codes`` int ``[F, items + 1]``: see `ItemInputs`."""
         super().__init__()
         d = config.width
         self.width, self.interests = d, 1
         self.scoring = InnerProduct(bias=True)
-        self.length, self.mask_share, self.n_candidates = config.length, config.mask_share, sizes.n_candidates
+        self.length, self.n_candidates = config.length, sizes.n_candidates
+        self.mask_share, self.last_share = config.mask_share, config.last_share
         self.items = ItemInputs(sizes, d, config.feature_width, codes)
         self.users = NoUserInputs()
         self.project = to_width(self.items.width, d)
@@ -97,6 +100,13 @@ class BERT4Rec(Encoder):
         items = F.pad(items[:, : batch.short.shape[1]], (0, 1))  # [P, L], with a place for the mask behind the longest
         masked = torch.arange(items.shape[1], device=items.device) == lengths[:, None]  # [P, L]
         return self._at_mask(self._transformed(items, masked, lengths + 1, lengths[:, None]))  # [P, 1, d]
+
+    def trained(self, batch: Batch, rng: np.random.Generator) -> Tensor:
+        """The last point of a share of the rows: the authors' copy of a row whose last item alone is masked. `extra` is the others."""
+        last = torch.cat([batch.row[1:] != batch.row[:-1], torch.ones_like(batch.row[:1], dtype=torch.bool)])  # [P]
+        rows = last.nonzero()[:, 0]  # of each row that has a point
+        drawn = torch.from_numpy(rng.permutation(len(rows))[: max(1, round(self.last_share * len(rows)))]).to(rows.device)
+        return torch.zeros_like(last).index_fill(0, rows[drawn], value=True)
 
     def extra(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
         """Each row once more with some of its clicks masked: queries ``[Q, 1, d]`` at the masks, and the clicks ``[Q]``."""

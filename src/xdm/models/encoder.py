@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +25,6 @@ class Encoder(nn.Module):
     ``scoring`` in its constructor ``(config, sizes, codes)``, and fills `encode`. The rest has defaults.
     """
 
-    trained_points: ClassVar[Literal["all", "last"]] = "all"  # "last": the loss asks for one point a row, its last
     # Names in the state that belong to one catalogue as a whole: no row of theirs can be carried over to another (`renew`).
     of_catalogue: ClassVar[tuple[str, ...]] = ()
     width: int
@@ -59,6 +58,10 @@ class Encoder(nn.Module):
         """``[P, d]``: the one query that learns from each label, of K interests ``[P, K, d]``; by default the one that scores
         the label's vector ``[P, d]`` highest. Vectors are as they are scored."""
         return best_interest(queries, label_vectors)
+
+    def trained(self, batch: Batch, rng: np.random.Generator) -> Tensor | None:
+        """Which points the loss asks for in a step of training, bool ``[P]``, at least one; None: all of them."""
+        return None
 
     def extra(self, batch: Batch, rng: np.random.Generator) -> tuple[Tensor, Tensor] | None:
         """Further queries ``[Q, K, d]`` with labels int64 ``[Q]`` that the objective asks for in training, beside the points."""

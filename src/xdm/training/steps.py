@@ -51,10 +51,9 @@ def losses(
     made here if there is none, which a sampler that goes by clicks cannot do without. ``lesson``: what a teacher says of the points.
     """
     encoder, n = model.encoder, model.sizes.n_candidates
-    if encoder.trained_points == "last":
-        last = torch.cat([batch.row[1:] != batch.row[:-1], torch.ones_like(batch.row[:1], dtype=torch.bool)])
-        batch, targets = batch.at(last), targets[last]
-        lesson = lesson and replace(lesson, known=lesson.known[last], probabilities=lesson.probabilities[last[lesson.known]])
+    if (kept := encoder.trained(batch, rng)) is not None:
+        batch, targets = batch.at(kept), targets[kept]
+        lesson = lesson and replace(lesson, known=lesson.known[kept], probabilities=lesson.probabilities[kept[lesson.known]])
     queries = model(batch, h)
     labels = targets[:, 0]  # [P]
     softmax = encoder.own_loss(queries.fused, targets, batch, model, rng)
