@@ -17,7 +17,7 @@ demo: setup
 	$(BIN)/xdm demo --out demo --overwrite
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n logical --maxprocesses 8
 
 lint: setup
 	$(BIN)/ruff check src tests benchmarks experiments
