@@ -31,7 +31,10 @@ NETWORK = {
     "vocab_size": 2, "max_position_embeddings": LENGTH, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 256,
 }  # fmt: skip
-AS_THEIRS = ("model.dropout=0.1", "model.attention_dropout=0.1", f"training.learning_rate={RATE}", f"training.batch_size={ROWS}")
+AS_THEIRS = (
+    "model.dropout=0.1", "model.attention_dropout=0.1", f"training.learning_rate={RATE}", f"training.batch_size={ROWS}",
+    "training.length_groups=4",  # their batches are drawn at random; ours of like length learn less in a step
+)  # fmt: skip
 
 
 def loader_of(authors: Path, train: Sequences) -> Any:
@@ -92,7 +95,7 @@ if __name__ == "__main__":
     config = load_config("bert4rec", None, [*AS_THEIRS, f"training.seed={asked.seed}", *asked.set])
     with tempfile.TemporaryDirectory() as folder:
         sides = {
-            "ours": ours(Path(folder), sequences, config, asked.steps),
+            "ours": ours(Path(folder), sequences, config, asked.steps, latest=LENGTH),
             "theirs": theirs(asked.authors, sequences, asked.steps, asked.seed),
         }
         follow("bert4rec_ml1m", asked, sequences, sides)

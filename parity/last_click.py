@@ -38,7 +38,13 @@ def training_part(sequences: Sequences) -> list[list[int]]:
 
 
 def judged(scorer: Scorer, sequences: Sequences) -> dict[str, float]:
-    """HR@10 and NDCG@10 of each user's last click. Of equal scores the asked item's counts as the lowest."""
+    """HR@10 and NDCG@10 of each user's last click, and NDCG@10 of the one before it, asked without the last."""
+    hits, gains = _of_last(scorer, sequences)
+    return {"hr@10": hits, "ndcg@10": gains, "validation_ndcg@10": _of_last(scorer, [row[:-1] for row in sequences])[1]}
+
+
+def _of_last(scorer: Scorer, sequences: Sequences) -> tuple[float, float]:
+    """HR@10 and NDCG@10 of the last click of each row. Of equal scores the asked item's counts as the lowest."""
     ranks = []
     for begin in range(0, len(sequences), USERS_AT_ONCE):
         rows = sequences[begin : begin + USERS_AT_ONCE]
@@ -50,12 +56,13 @@ def judged(scorer: Scorer, sequences: Sequences) -> dict[str, float]:
         scores[np.arange(len(rows)), asked] = -np.inf  # an item is not its own rival, nor hidden where it was clicked before
         ranks.append((scores >= of_asked).sum(axis=1))
     rank = np.concatenate(ranks)
-    return {"hr@10": float((rank < TOP).mean()), "ndcg@10": float(np.where(rank < TOP, 1 / np.log2(rank + 2), 0).mean())}
+    return float((rank < TOP).mean()), float(np.where(rank < TOP, 1 / np.log2(rank + 2), 0).mean())
 
 
-def ours(folder: Path, sequences: Sequences, config: Config, steps: Sequence[int]) -> Iterator[Point]:
-    """Our model's figures after each number of ``steps``."""
-    for step, one, labels in after_steps(folder, training_part(sequences), config, steps):
+def ours(folder: Path, sequences: Sequences, config: Config, steps: Sequence[int], latest: int = 0) -> Iterator[Point]:
+    """Our model's figures after each number of ``steps``; of each user it learns from the ``latest`` clicks, 0 for all."""
+    train = [row[-latest:] for row in training_part(sequences)]
+    for step, one, labels in after_steps(folder, train, config, steps):
         items = np.zeros(max(map(max, sequences)) + 1, np.int64)
         items[: len(one.items)] = one.items
         figures = judged(scorer_of(one, items, config.behaviours.history_max), sequences)

@@ -32,6 +32,7 @@ def test_whole_clicks_are_left_out_and_nothing_else_changes():
     assert np.array_equal(without_some(batch, 0.25, 1, 5).short, holed.short)
     assert not np.array_equal(without_some(batch, 0.25, 1, 6).short, holed.short)
     assert not np.array_equal(without_some(batch, 0.25, 2, 5).short, holed.short)
+    assert not np.array_equal(without_some(batch, 0.25, 1, 5, part=1).short, holed.short)
     assert without_some(batch, 0.0, 1, 5) is batch
 
 
@@ -45,8 +46,8 @@ def test_every_order_of_training_reads_holes_and_asks_for_the_same_labels(order,
         monkeypatch.setattr(loop.model.encoder, "_states", lambda items, state, states=states, read=read: (
             read.append(items.numpy().copy()), states(items, state))[1])  # fmt: skip
         inputs = loop._inputs
-        monkeypatch.setattr(loop, "_inputs", lambda which, inputs=inputs, labels=labels: (
-            found := inputs(which), labels.append(found[1].numpy()))[0])  # fmt: skip
+        monkeypatch.setattr(loop, "_inputs", lambda *which, inputs=inputs, labels=labels: (
+            found := inputs(*which), labels.append(found[1].numpy()))[0])  # fmt: skip
         loop.run_epoch(lambda record: None)
         seen[share] = [np.concatenate([one.reshape(-1) for one in part]) for part in (read, labels)]
     (plain, asked), (holed, asked_again) = seen[0.0], seen[0.5]

@@ -37,8 +37,8 @@ def epoch_of(loop):
     """What one epoch asks for: (user, time of the question, label)."""
     asked, inputs = [], loop._inputs
 
-    def watched(which):
-        batch, labels, h = inputs(which)
+    def watched(*which):
+        batch, labels, h = inputs(*which)
         asked.extend(zip(batch.user[batch.row].tolist(), batch.time.tolist(), labels[:, 0].tolist(), strict=True))
         return batch, labels, h
 

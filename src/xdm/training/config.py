@@ -213,6 +213,10 @@ class TrainingConfig(_Section):
         "row of many labels saves nothing; session_parallel: the next click of each of batch_size live sessions, in the "
         "order of time, the state carried on without its gradient (recurrent encoders)",
     )
+    length_groups: int = Field(
+        0, ge=0, le=64, description="order rows: 0: a batch holds rows of like length, which costs least; n: it is drawn at random "
+        "and computed in n groups of like length, whose gradients are added (each draws its own negatives)"
+    )  # fmt: skip
     optimizer: Literal["adam", "adagrad", "adagrad_momentum"] = Field(
         "adam",
         description="adagrad: TensorFlow's, sums starting at 0.1; adagrad_momentum: GRU4Rec's, sums starting at 0, with momentum",
@@ -253,6 +257,14 @@ class TrainingConfig(_Section):
     teacher_temperature: float = Field(1.0, gt=0, description="what its scores are divided by: above 1 it is less certain")
     teacher_epochs: int = Field(5, ge=1, description="the teacher's own, before the first; not counted in cpu_seconds")
     adversarial_after: int = Field(0, ge=0, description="epochs without it first: AMASR's authors go on from a trained model")
+
+    @model_validator(mode="after")
+    def _groups_have_rows(self) -> TrainingConfig:
+        if self.length_groups and self.order != "rows":
+            raise ValueError(f"length_groups parts a batch of rows; training.order={self.order} has rows of one click. Set it to 0")
+        if self.length_groups and self.adversarial_weight:
+            raise ValueError("adversarial_weight shifts along the gradient of a whole batch; set length_groups=0")
+        return self
 
     @model_validator(mode="after")
     def _settings_have_their_optimizer(self) -> TrainingConfig:

@@ -14,12 +14,13 @@ import numpy as np
 from xdm.data.batches import Batch
 
 
-def without_some(batch: Batch, share: float, seed: int, step: int) -> Batch:
+def without_some(batch: Batch, share: float, seed: int, step: int, part: int = 0) -> Batch:
     """``batch`` (arrays) with each click of its sequences, ``short`` ``[B, T]``, left out with the chance ``share``.
 
-    Which ones follows from ``seed`` and ``step`` alone, so that a run that goes on from a checkpoint drops the same.
+    Which ones follows from ``seed``, ``step`` and ``part`` (of the step's batch) alone, so that a run that goes on from a checkpoint
+    drops the same.
     """
     if not share:
         return batch
-    dropped = np.random.default_rng([seed, step, 7]).random(batch.short.shape) < share
+    dropped = np.random.default_rng([seed, step, 7, part]).random(batch.short.shape) < share
     return replace(batch, short=np.where(dropped, 0, batch.short))

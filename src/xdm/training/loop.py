@@ -30,6 +30,7 @@ from xdm.training.steps import Losses, epoch_order, losses, seed_step
 from xdm.training.teacher import Lesson, Teacher
 
 StepRecord = dict[str, float | int]
+LOSSES = tuple("loss" if field.name == "total" else field.name for field in fields(Losses))  # as a step's record names them
 
 
 def set_threads(threads: int) -> int:
@@ -166,35 +167,53 @@ class Loop:
         if settings.order == "points":
             order = np.random.default_rng([settings.seed, self.epoch, 2]).permutation(self.rows.n_labels)
             return order if kept is None else order[kept[order]]
-        if kept is None:
-            return epoch_order(self.rows.lengths, settings.batch_size, settings.seed, self.epoch)
-        some = np.flatnonzero(self.rows.count_of(kept))  # rows without any are left out
+        some = np.arange(self.rows.n_rows) if kept is None else np.flatnonzero(self.rows.count_of(kept))  # without any: left out
+        if settings.length_groups:
+            return some[np.random.default_rng([settings.seed, self.epoch, 2]).permutation(len(some))]
         return some[epoch_order(self.rows.lengths[some], settings.batch_size, settings.seed, self.epoch)]
 
     def _step(self, which: np.ndarray | None) -> StepRecord:
         """One step over the rows, or labels, ``which``; None: over the next click of the live sessions."""
-        settings = self.config.training
-        rng = seed_step(settings.seed, self.step)
-        batch, labels, h = self._inputs(which)
-        if len(labels) < self._least:  # too little is asked to learn from: the states are carried on all the same
-            parts = {field.name: 0.0 for field in fields(Losses) if field.name != "total"}
-            return {"step": self.step, "epoch": self.epoch, "loss": 0.0, **parts, "gradient_norm": 0.0, "labels": 0}
-        lesson = None if self._lessons is None or which is None else self._lessons.of(self._numbers(which))
-        loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective, lesson)
-        # GRU4Rec's authors divide by the number of slots; a step with fewer sessions, at the end of an epoch, counts for less.
-        share = 1.0 if self.live is None else len(labels) / settings.batch_size
         self.optimizer.zero_grad(set_to_none=True)
-        (share * loss.total).backward()
-        self._learn_perturbed(batch, labels, lesson)
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), settings.clip_norm)
+        record: StepRecord = {"step": self.step, "epoch": self.epoch, **dict.fromkeys(LOSSES, 0.0), "gradient_norm": 0.0, "labels": 0}
+        for part, (rows, share) in enumerate(self._parts(which)):
+            for name, value in self._learn(rows, share, part).items():
+                record[name] += value
+        if not record["labels"]:
+            return record
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
             self.model.encoder.after_step(self.model)
-        figures = {name: float(value.detach()) for name, value in vars(loss).items()}
-        return {
-            "step": self.step, "epoch": self.epoch, "loss": figures.pop("total"), **figures,
-            "gradient_norm": float(norm), "labels": len(labels),
-        }  # fmt: skip
+        return record | {"gradient_norm": float(norm)}
+
+    def _parts(self, which: np.ndarray | None) -> list[tuple[np.ndarray | None, float]]:
+        """What a step computes one after the other, and the share of its labels that each has: all at once, or groups of rows of like
+        length, so that little is computed for padding though the batch is drawn at random."""
+        groups = self.config.training.length_groups
+        if which is None or not groups:
+            return [(which, 1.0)]
+        which = which[np.argsort(self.rows.lengths[which], kind="stable")]
+        parts = [part for part in np.array_split(which, groups) if len(part)]
+        counts = [len(self._numbers(part)) for part in parts]
+        return [(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True)]
+
+    def _learn(self, which: np.ndarray | None, share: float, part: int) -> dict[str, float]:
+        """Add ``share`` of the gradients of the rows, or labels, ``which``; the same share of the losses, and how many labels there
+        were."""
+        settings = self.config.training
+        rng = seed_step(settings.seed, self.step, part)
+        batch, labels, h = self._inputs(which, part)
+        if len(labels) < self._least:  # too little is asked to learn from: the states are carried on all the same
+            return {}
+        lesson = None if self._lessons is None or which is None else self._lessons.of(self._numbers(which))
+        loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective, lesson)
+        # GRU4Rec's authors divide by the number of slots; a step with fewer sessions, at the end of an epoch, counts for less.
+        slots = 1.0 if self.live is None else len(labels) / settings.batch_size
+        (slots * share * loss.total).backward()
+        self._learn_perturbed(batch, labels, lesson)
+        figures = {name: share * float(value.detach()) for name, value in vars(loss).items()}
+        return {"loss": figures.pop("total"), **figures, "labels": len(labels)}
 
     def _learn_perturbed(self, batch: Batch, labels: torch.Tensor, lesson: Lesson | None) -> None:
         """Add the gradients of the same loss, with the same draws, where the weights are shifted along them."""
@@ -206,7 +225,7 @@ class Loop:
             again = losses(self.model, batch, labels, self.config.objective, rng, objective=self.objective, lesson=lesson)
             (settings.adversarial_weight * again.total).backward()
 
-    def _inputs(self, which: np.ndarray | None) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
+    def _inputs(self, which: np.ndarray | None, part: int = 0) -> tuple[Batch, torch.Tensor, torch.Tensor | None]:
         """The batch, the targets, and the encoder's queries where the order of training asked it already."""
         if self.live is not None:
             return self.live.step(self.batch, self._with_holes)
@@ -218,7 +237,7 @@ class Loop:
             if self._kept is not None:
                 asked = self._kept[self.rows.labels_of(which)]
                 batch, labels = batch.at(asked), labels[asked]
-        return self._with_holes(batch).map(torch.from_numpy), torch.from_numpy(labels), None
+        return self._with_holes(batch, part).map(torch.from_numpy), torch.from_numpy(labels), None
 
     def _numbers(self, which: np.ndarray) -> np.ndarray:
         """int64 ``[P]``: which labels the points of `_inputs` are."""
@@ -227,5 +246,5 @@ class Loop:
         labels = self.rows.labels_of(np.asarray(which))
         return labels if self._kept is None else labels[self._kept[labels]]
 
-    def _with_holes(self, batch: Batch) -> Batch:
-        return without_some(batch, self.config.data.item_dropout, self.config.training.seed, self.step)
+    def _with_holes(self, batch: Batch, part: int = 0) -> Batch:
+        return without_some(batch, self.config.data.item_dropout, self.config.training.seed, self.step, part)

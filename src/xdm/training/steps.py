@@ -1,4 +1,4 @@
-"""One training step: sampling, loss, gradient. Everything random in it is drawn from (seed, step) alone."""
+"""One training step: sampling, loss, gradient. Everything random in it is drawn from (seed, step, part) alone."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class Losses:
     rejection: Tensor
 
 
-def seed_step(seed: int, step: int) -> np.random.Generator:
-    """Seed torch (dropout) for this step and return the generator of its samples.
+def seed_step(seed: int, step: int, part: int = 0) -> np.random.Generator:
+    """Seed torch (dropout) for this ``part`` of the step's batch and return the generator of its samples.
 
     A run that goes on from a checkpoint needs no saved random state: step s draws the same numbers in any process.
     """
-    torch.manual_seed(np.random.SeedSequence([seed, step, 0]).generate_state(1, np.uint64).item() >> 1)
-    return np.random.default_rng([seed, step, 1])
+    torch.manual_seed(np.random.SeedSequence([seed, step, 0, part]).generate_state(1, np.uint64).item() >> 1)
+    return np.random.default_rng([seed, step, 1, part])
 
 
 def losses(
