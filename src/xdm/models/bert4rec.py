@@ -52,7 +52,7 @@ class BERT4RecConfig(BaseModel):
         description="share of a row's clicks that are masked and asked for in training; 0: only what follows",
     )
     last_share: float = Field(
-        0.2,
+        1.0,
         gt=0,
         le=1,
         description="share of the rows that are asked, in a step of training, for what follows their clicks; at least one row",

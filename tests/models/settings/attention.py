@@ -6,7 +6,7 @@ SMALL = {
     "sasrec": {"width": 8, "heads": 2},
     "ligr": {"width": 8, "heads": 2},
     "hstu": {"width": 8, "heads": 2, "key_width": 3, "value_width": 5},
-    "bert4rec": {"width": 8, "inner": 12, "last_share": 1},  # every row, so that few steps teach all
+    "bert4rec": {"width": 8, "inner": 12},
 }  # fmt: skip
 SWITCHES = {
     "sasrec original": {"name": "sasrec", "norm": "original"},
