@@ -164,12 +164,13 @@ class Loop:
 
     def _ordered_anew(self, kept: np.ndarray | None) -> np.ndarray:
         settings = self.config.training
+        rng = np.random.default_rng([settings.seed, self.epoch, 2])
         if settings.order == "points":
-            order = np.random.default_rng([settings.seed, self.epoch, 2]).permutation(self.rows.n_labels)
+            order = rng.permutation(self.rows.n_labels)
             return order if kept is None else order[kept[order]]
         some = np.arange(self.rows.n_rows) if kept is None else np.flatnonzero(self.rows.count_of(kept))  # without any: left out
         if settings.length_groups:
-            return some[np.random.default_rng([settings.seed, self.epoch, 2]).permutation(len(some))]
+            return rng.permutation(some)
         return some[epoch_order(self.rows.lengths[some], settings.batch_size, settings.seed, self.epoch)]
 
     def _step(self, which: np.ndarray | None) -> StepRecord:
