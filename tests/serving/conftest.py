@@ -32,7 +32,7 @@ def store(tmp_path_factory) -> Path:
     return write_store(tmp_path_factory.mktemp("served") / "store", simulated_rows(), ITEMS)
 
 
-def train(store: Path, name: str, *settings: str) -> Path:
+def train(store: Path, name: str, *settings: str, model: str = "xdm") -> Path:
     """A small bundle of that name in the models folder beside the store."""
     from xdm.training.config import load_config
     from xdm.training.run import Run
@@ -40,7 +40,7 @@ def train(store: Path, name: str, *settings: str) -> Path:
     common = ["training.epochs=2", "training.batch_size=16", "training.threads=1"]
     out = store.with_name("models") / name
     out.parent.mkdir(exist_ok=True)
-    Run(Store(store), load_config("xdm", None, [*common, *settings]), out).train()
+    Run(Store(store), load_config(model, None, [*common, *settings]), out).train()
     return out
 
 

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.serving.conftest import ITEMS, START
+from tests.serving.conftest import ITEMS, START, simulated_rows, train
+from tests.serving.fakes import write_store
+from xdm.behaviours.printing import answer_all
 from xdm.bundle.reading import load_recommender
+from xdm.log.store import Store
 from xdm.serving.app import create_app
 from xdm.serving.opening import open_service
 from xdm.serving.service import model_info
@@ -253,6 +256,7 @@ def test_what_is_held_of_a_user_is_shown_and_deleted(models, store, tmp_path):
         shown = client.get("/v1/users/u1").json()
         assert [(one["item_id"], one["clicked"]) for one in shown["events"]] == [(e["item_id"], e["clicked"]) for e in events]
         assert shown["behaviours"]["short"] == ["item 3", "item 5"]
+        assert (shown["behaviours"]["sessions"], shown["behaviours"]["stream"]) == ([1, 1], None)
         assert shown["behaviours"]["unclicked"] == ["item 4"]
         assert (shown["events_held"], shown["history_events"], shown["in_training"], shown["forgotten"]) == (4, 48, True, False)
         stranger = ask(client, user_id="somebody else", timestamp=now)
@@ -264,6 +268,20 @@ def test_what_is_held_of_a_user_is_shown_and_deleted(models, store, tmp_path):
         assert (answer["events_seen"], answer["fallback"], ids(answer)) == (0, "unknown_user", ids(stranger))
     with serving(models / "bundle", state, history=store) as (client, _):
         assert ask(client, timestamp=now)["events_seen"] == 0  # also after a restart
+
+
+def test_what_a_model_sees_of_a_user_is_shown_whole(tmp_path):
+    store = write_store(tmp_path / "store", simulated_rows(), ITEMS)
+    bundle = train(store, "actions", "behaviours.history_max=20", "behaviours.stream_max=9", model="sdm_actions")
+    with serving(bundle, tmp_path / "s.sqlite", history=store) as (client, opened):
+        shown = client.get("/v1/users/u1").json()["behaviours"]
+        rules = opened.service.served.catalogue.recommender.rules
+    [expected] = answer_all(Store(store), [("u1", shown["timestamp"])], rules)
+    assert (shown["short"], shown["sessions"]) == (expected.short, expected.sessions)
+    assert len(set(shown["sessions"])) > 1
+    assert (shown["long"], shown["unclicked"]) == (expected.long, expected.unclicked)
+    assert [(one["item_id"], one["clicked"]) for one in shown["stream"]] == expected.stream
+    assert {one["clicked"] for one in shown["stream"]} == {True, False}
 
 
 def test_several_questions_at_once_are_answered_as_if_each_came_alone(models, store, tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from xdm.retrieval.types import Points
-from xdm.serving.messages.users import MAX_SHOWN, DeletedAnswer, HeldEvent, ShownBehaviours, UserAnswer
+from xdm.serving.messages.users import MAX_SHOWN, DeletedAnswer, Exposure, HeldEvent, ShownBehaviours, UserAnswer
 from xdm.serving.questions import Prepared, Question, Served, prepare
 from xdm.serving.service import Service
 
@@ -53,6 +53,11 @@ def _behaviours(prepared: Prepared, served: Served) -> ShownBehaviours:
     long: dict[str, list[str | int]] = {found.feature_names[0]: ids(found.long_term(0, 0))}
     for place, (name, feature) in enumerate(recommender.items.features.items(), start=1):
         long[name] = feature.external(found.long_term(0, place))
+    stream = None
+    if recommender.rules.stream_max:
+        shown, clicked = found.exposures(0)
+        stream = [Exposure(item_id=item, clicked=one) for item, one in zip(ids(shown), clicked.tolist(), strict=True)]
     return ShownBehaviours(
-        timestamp=prepared.at, short=ids(found.short_term(0)), long=long, unclicked=ids(found.unclicked(0))
-    )
+        timestamp=prepared.at, short=ids(found.short_term(0)), sessions=found.sessions(0).tolist(), long=long,
+        unclicked=ids(found.unclicked(0)), stream=stream,
+    )  # fmt: skip

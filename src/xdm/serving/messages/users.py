@@ -18,13 +18,22 @@ class HeldEvent(BaseModel):
     session_id: str | int | None
 
 
+class Exposure(BaseModel):
+    """An item that was shown, in the stream of exposures."""
+
+    item_id: str | int
+    clicked: bool
+
+
 class ShownBehaviours(BaseModel):
     """What the model sees of the user at ``timestamp``; ids of items oldest first, long-term values most recent first."""
 
     timestamp: int
     short: list[str | int]
+    sessions: list[int] = Field(description="of each click in `short` the number of its session, from 1")
     long: dict[str, list[str | int]]
     unclicked: list[str | int]
+    stream: list[Exposure] | None = Field(description="clicks and skips, oldest first; null where the model reads none")
 
 
 class UserAnswer(BaseModel):
