@@ -17,6 +17,7 @@ from xdm.models.sasrec import SASRec, SASRecConfig
 from xdm.models.shared.layers import Dropout
 
 LENGTHS = [1, 6, 3, 5]
+ONE_A_ROW = [0, 4, 9, 11]  # of their points
 IDS = np.arange(N_ITEMS + 1)[None]
 
 
@@ -113,8 +114,10 @@ def test_sasrec(settings):
     config = SASRecConfig(width=8, heads=2, length=7, **settings)
     model, w = made(SASRec, config)
     asked = batch()
-    wanted = [sasrec(w, row[:n], config) for row, n in zip(asked.short.numpy(), LENGTHS, strict=True)]
-    np.testing.assert_allclose(queries(model, asked), np.concatenate(wanted), atol=1e-5)
+    wanted = np.concatenate([sasrec(w, row[:n], config) for row, n in zip(asked.short.numpy(), LENGTHS, strict=True)])
+    np.testing.assert_allclose(queries(model, asked), wanted, atol=1e-5)
+    np.testing.assert_allclose(queries(model, asked.at(ONE_A_ROW)), wanted[ONE_A_ROW], atol=1e-5)
+    np.testing.assert_allclose(queries(model, asked.at(ONE_A_ROW[::-1])), wanted[ONE_A_ROW[::-1]], atol=1e-5)
 
 
 def ligr(w, items, config):
@@ -135,8 +138,10 @@ def test_ligr(positions):
     config = LiGRConfig(width=8, heads=2, length=7, inner=3, positions=positions)
     model, w = made(LiGR, config)
     asked = batch()
-    wanted = [ligr(w, row[:n], config) for row, n in zip(asked.short.numpy(), LENGTHS, strict=True)]
-    np.testing.assert_allclose(queries(model, asked), np.concatenate(wanted), atol=1e-5)
+    wanted = np.concatenate([ligr(w, row[:n], config) for row, n in zip(asked.short.numpy(), LENGTHS, strict=True)])
+    np.testing.assert_allclose(queries(model, asked), wanted, atol=1e-5)
+    np.testing.assert_allclose(queries(model, asked.at(ONE_A_ROW)), wanted[ONE_A_ROW], atol=1e-5)
+    np.testing.assert_allclose(queries(model, asked.at(ONE_A_ROW[::-1])), wanted[ONE_A_ROW[::-1]], atol=1e-5)
 
 
 def hstu(w, items, times, asked_at, config):

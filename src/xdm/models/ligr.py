@@ -21,7 +21,7 @@ from xdm.models.encoder import Encoder
 from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry, Preset, of_last_200
 from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes
 from xdm.models.shared.layers import Dropout, linear, to_width
-from xdm.models.shared.transformer import Attention, Counted, Positions, check_heads
+from xdm.models.shared.transformer import Attention, Counted, Positions, check_heads, places, through
 
 
 class LiGRConfig(BaseModel):
@@ -76,9 +76,7 @@ class LiGR(Encoder):
         """User vectors at every point: ``[P, 1, d]``."""
         x = self.project(self.items(batch.short))  # [B, T, d]
         x = self.dropout(self.positions(x, batch.short_length))  # [B, T, d]
-        for block in self.blocks:
-            x = block(x)  # [B, T, d]
-        return x[batch.row, batch.position][:, None]  # [P, 1, d]
+        return through(self.blocks, x, batch)[:, None]  # [P, 1, d]
 
 
 class Block(nn.Module):
@@ -94,13 +92,16 @@ class Block(nn.Module):
         self.outer = linear(inner, d, bias=False)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, d]`` to ``[B, T, d]``. The gates look at x itself, not at LN(x)."""
-        normed = self.norm_attention(x)  # [B, T, d]
-        x = x + torch.sigmoid(self.gate_attention(x)) * self.dropout(self.attention(normed, normed))  # [B, T, d]
-        normed = self.norm_forward(x)  # [B, T, d]
-        hidden = self.dropout(F.silu(self.switch(normed)) * self.inner(normed))  # [B, T, inner d]
-        return x + torch.sigmoid(self.gate_forward(x)) * self.dropout(self.outer(hidden))  # [B, T, d]
+    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
+        """``[B, T, d]`` to ``[B, T, d]``, or to ``[B, M, d]`` at the places ``asked`` ``[B, M]`` alone. The gates look at x itself,
+        not at LN(x)."""
+        seen = self.norm_attention(x)  # [B, T, d]
+        normed, visible = places(seen, asked)  # [B, M, d]
+        x, _ = places(x, asked)  # [B, M, d]
+        x = x + torch.sigmoid(self.gate_attention(x)) * self.dropout(self.attention(normed, seen, visible))  # [B, M, d]
+        normed = self.norm_forward(x)  # [B, M, d]
+        hidden = self.dropout(F.silu(self.switch(normed)) * self.inner(normed))  # [B, M, inner d]
+        return x + torch.sigmoid(self.gate_forward(x)) * self.dropout(self.outer(hidden))  # [B, M, d]
 
 
 ENTRIES = {

@@ -19,7 +19,7 @@ from xdm.models.encoder import Encoder
 from xdm.models.entry import IDS_ALONE, OWN_NEGATIVES, ModelEntry, Preset, Settings, of_last_200
 from xdm.models.shared.inputs import ItemInputs, NoUserInputs, Sizes, glorot
 from xdm.models.shared.layers import Dropout, linear, to_width
-from xdm.models.shared.transformer import Attention, Counted, Positions, check_heads
+from xdm.models.shared.transformer import Attention, Counted, Positions, check_heads, places, through
 
 Norm = Literal["pre", "post", "original"]
 
@@ -85,10 +85,7 @@ class SASRec(Encoder):
         """User vectors at every point: ``[P, 1, d]``."""
         x = self.project(self.items(batch.short)) * self.scale  # [B, T, d]
         x = self.dropout(self.positions(x, batch.short_length))  # [B, T, d]
-        # Padding stands on the right, so no place that is asked for ever sees it: causality is mask enough.
-        for block in self.blocks:
-            x = block(x)  # [B, T, d]
-        return self.norm(x[batch.row, batch.position])[:, None]  # [P, 1, d]
+        return self.norm(through(self.blocks, x, batch))[:, None]  # [P, 1, d]
 
 
 class Block(nn.Module):
@@ -102,21 +99,23 @@ class Block(nn.Module):
         self.norm_attention, self.norm_forward = nn.LayerNorm(d, config.norm_eps), nn.LayerNorm(d, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """``[B, T, d]`` to ``[B, T, d]``."""
+    def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
+        """``[B, T, d]`` to ``[B, T, d]``, or to ``[B, M, d]`` at the places ``asked`` ``[B, M]`` alone."""
+        here, visible = places(x, asked)  # [B, M, d]
         if self.layout == "post":
-            y = self.norm_attention(x + self.dropout(self.attention(x, x)))  # [B, T, d]
+            y = self.norm_attention(here + self.dropout(self.attention(here, x, visible)))  # [B, M, d]
             return self.norm_forward(y + self._forward(y))
-        normed = self.norm_attention(x)  # [B, T, d]
+        normed = self.norm_attention(here)  # [B, M, d]
         if self.layout == "original":
-            y = self.norm_forward(normed + self.attention(normed, x))  # [B, T, d]
+            y = self.norm_forward(normed + self.attention(normed, x, visible))  # [B, M, d]
             return y + self._forward(y)
-        y = x + self.dropout(self.attention(normed, normed))  # [B, T, d]
+        seen = normed if asked is None else self.norm_attention(x)  # [B, T, d]
+        y = here + self.dropout(self.attention(normed, seen, visible))  # [B, M, d]
         return y + self._forward(self.norm_forward(y))
 
     def _forward(self, x: Tensor) -> Tensor:
-        hidden = self.dropout(torch.relu(self.inner(x)))  # [B, T, d]
-        return self.dropout(self.outer(hidden))  # [B, T, d]
+        hidden = self.dropout(torch.relu(self.inner(x)))  # [B, M, d]
+        return self.dropout(self.outer(hidden))  # [B, M, d]
 
 
 _ML1M: Settings = {"name": "sasrec", "length": 200, "norm": "original"}
