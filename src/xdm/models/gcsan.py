@@ -77,11 +77,12 @@ class GCSAN(Encoder):
         first = (graphs.last + 1 - lengths)[:, None]  # [P, 1]: the number of each session's first click
         click = torch.where(inside, first + torch.arange(items.shape[1], device=items.device), 0)  # [P, L]
         h = nodes[graphs.node[click]] * inside[..., None]  # [P, L, d]: nodes in the order of clicks
-        e = h
-        for block in self.blocks:
-            e = block(e, inside)  # [P, L, d]
         last = torch.arange(lengths.shape[0], device=items.device), lengths - 1
-        return (self.config.weight * e[last] + (1 - self.config.weight) * h[last])[:, None]
+        e = h
+        for block in self.blocks[:-1]:
+            e = block(e, e, inside)  # [P, L, d]
+        e = self.blocks[-1](e[last][:, None], e, inside)  # [P, 1, d]: nobody reads what it would make of the other clicks
+        return self.config.weight * e + (1 - self.config.weight) * h[last][:, None]
 
 
 class Block(nn.Module):
@@ -93,10 +94,11 @@ class Block(nn.Module):
         self.inner, self.outer = nn.Linear(width, width), nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, x: Tensor, inside: Tensor) -> Tensor:
-        """``x`` ``[P, L, d]``, ``inside`` bool ``[P, L]`` where there are clicks: ``[P, L, d]``."""
-        scores = self.query(x) @ self.key(x).transpose(1, 2) * x.shape[2] ** -0.5  # [P, L, L]
-        f = masked_softmax(scores, inside[:, None].expand_as(scores)) @ self.value(x)  # [P, L, d]
+    def forward(self, asked: Tensor, seen: Tensor, inside: Tensor) -> Tensor:
+        """``[P, M, d]``, of the places ``asked`` ``[P, M, d]`` among those ``seen`` ``[P, L, d]``; ``inside`` bool ``[P, L]`` where there
+        are clicks."""
+        scores = self.query(asked) @ self.key(seen).transpose(1, 2) * seen.shape[2] ** -0.5  # [P, M, L]
+        f = masked_softmax(scores, inside[:, None].expand_as(scores)) @ self.value(seen)  # [P, M, d]
         return self.dropout(self.outer(self.dropout(torch.relu(self.inner(f))))) + f
 
 
