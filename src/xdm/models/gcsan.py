@@ -95,8 +95,8 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, asked: Tensor, seen: Tensor, inside: Tensor) -> Tensor:
-        """``[P, M, d]``, of the places ``asked`` ``[P, M, d]`` among those ``seen`` ``[P, L, d]``; ``inside`` bool ``[P, L]`` where there
-        are clicks."""
+        """``[P, M, d]``, of the places ``asked`` ``[P, M, d]`` among those ``seen`` ``[P, L, d]``; ``inside`` bool ``[P, L]`` where
+        there are clicks."""
         scores = self.query(asked) @ self.key(seen).transpose(1, 2) * seen.shape[2] ** -0.5  # [P, M, L]
         f = masked_softmax(scores, inside[:, None].expand_as(scores)) @ self.value(seen)  # [P, M, d]
         return self.dropout(self.outer(self.dropout(torch.relu(self.inner(f))))) + f
