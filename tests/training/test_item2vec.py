@@ -229,6 +229,15 @@ def test_a_score_that_finds_items_in_its_own_way_stays(name, scoring, simulated)
         new_model(config, build_catalogue(store, store.time_range[1]))
 
 
+@pytest.mark.parametrize("name", ["comirec", "mind"])
+def test_squared_distances_go_with_one_interest(name, simulated):
+    store, several = Store(simulated), ["item_vectors.scoring=squared_distance"]
+    catalogue = build_catalogue(store, store.time_range[1])
+    with pytest.raises(ConfigError, match=r"squared distances of the \d+ interests of"):
+        new_model(load_config(name, None, several), catalogue)
+    new_model(load_config(name, None, [*several, "model.interests=1"]), catalogue)
+
+
 def test_vectors_frozen_in_windows_that_go_on_are_refused(simulated, tmp_path):
     store = Store(simulated)
     windows = Windows(store.time_range[1] - 7200, 3600, 1, 3600, warm_epochs=1)

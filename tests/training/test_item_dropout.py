@@ -108,6 +108,24 @@ def test_a_click_that_was_left_out_is_no_label_of_a_mask():
         assert places.tolist() == [[True, False, True, False, False]]
 
 
-def test_a_model_of_exposures_refuses_it():
-    with pytest.raises(ConfigError, match="this model reads the stream of exposures"):
-        load_config("sdm_actions", None, ["data.item_dropout=0.25"])
+def reads_clicks(name):
+    """Whether a query of a known user in training comes out otherwise where most clicks are left out."""
+    model, batch = model_of(name=name).train(), batch_of(LENGTHS, [2, 3, 0, 1], [1, 0, 2, 0])
+    batch = replace(batch, user=torch.tensor([1, 2, 3, 4]))
+    holed = replace(batch, short=batch.short * (torch.arange(7) % 3 == 2))
+    found = []
+    for one in (batch, holed):
+        torch.manual_seed(0)
+        found.append(model(one).query)
+    return found[0].shape != found[1].shape or not torch.equal(*found)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_exposures_or_one_whose_training_reads_no_clicks_refuses_it(name):
+    set_so, of_exposures = ["data.item_dropout=0.25"], bool(load_config(name, None, []).behaviours.stream_max)
+    if reads_clicks(name) and not of_exposures:
+        assert load_config(name, None, set_so).data.item_dropout == 0.25
+        return
+    message = "reads the stream of exposures" if of_exposures else "learns from the user's vector alone"
+    with pytest.raises(ConfigError, match=f"this model {message}"):
+        load_config(name, None, set_so)

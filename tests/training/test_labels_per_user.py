@@ -24,9 +24,15 @@ CLICKS = memory_store([
 UNTIL = 1_000_000
 
 
-def loop_of(order, most, *settings):
-    config = load_config("sdm", None, [
-        "model.width=8", "model.heads=2", "model.item_width=4", "model.feature_width=2", "training.batch_size=4",
+SMALL = {
+    "sdm": ["model.width=8", "model.heads=2", "model.item_width=4", "model.feature_width=2"],
+    "bert4rec": ["model.width=8", "model.heads=2", "model.inner=8"],
+}  # fmt: skip
+
+
+def loop_of(order, most, *settings, model="sdm"):
+    config = load_config(model, None, [
+        *SMALL[model], "training.batch_size=4",
         f"training.order={order}", f"data.labels_per_user={most}", *settings,
     ])  # fmt: skip
     catalogue = build_catalogue(CLICKS, UNTIL)

@@ -16,14 +16,16 @@ from xdm.training.config import load_config
 PLAIN = ("objective.name=softmax", "model.dropout=0", "training.batch_size=8")
 
 
-def groups(n, *settings, most=0):
-    return loop_of("rows", most, *PLAIN, f"training.length_groups={n}", *settings)
+def groups(n, *settings, most=0, model="sdm"):
+    alone = ("model.attention_dropout=0", "model.mask_share=0") if model == "bert4rec" else ()  # nothing is drawn: each row's last
+    return loop_of("rows", most, *PLAIN, *alone, f"training.length_groups={n}", *settings, model=model)
 
 
+@pytest.mark.parametrize("model", ["sdm", "bert4rec"])
 @pytest.mark.parametrize("most", [0, 2])
 @pytest.mark.parametrize("n", [1, 2, 3, 8, 50])
-def test_a_step_of_groups_is_the_step_of_the_whole_batch(n, most):
-    whole, parted = groups(0, most=most), groups(n, most=most)
+def test_a_step_of_groups_is_the_step_of_the_whole_batch(n, most, model):
+    whole, parted = groups(0, most=most, model=model), groups(n, most=most, model=model)
     which = np.sort(whole.order)[::2]  # rows that the epoch learns from; asked of both, for it draws what they keep
     assert np.array_equal(np.sort(parted.order)[::2], which)
     records = [loop._step(which) for loop in (whole, parted)]
@@ -36,16 +38,14 @@ def test_a_step_of_groups_is_the_step_of_the_whole_batch(n, most):
             torch.testing.assert_close(one.grad, other.grad, rtol=1e-4, atol=1e-7, msg=name)
 
 
-def test_groups_are_of_like_length_and_their_shares_those_of_their_labels():
+def test_groups_are_of_like_length():
     loop = groups(3)
     which = np.random.default_rng(0).permutation(loop.rows.n_rows)[:10]
     parts = loop._parts(which)
-    assert sorted(np.concatenate([rows for rows, _ in parts]).tolist()) == sorted(which.tolist())
-    lengths = [loop.rows.lengths[rows] for rows, _ in parts]
+    assert sorted(np.concatenate(parts).tolist()) == sorted(which.tolist())
+    lengths = [loop.rows.lengths[rows] for rows in parts]
     assert all(one.max() <= other.min() for one, other in pairwise(lengths))
-    counts = [len(loop.rows.batch(rows)[1]) for rows, _ in parts]
-    assert len(set(counts)) > 1
-    assert [share for _, share in parts] == [count / sum(counts) for count in counts]
+    assert len({len(loop.rows.batch(rows)[1]) for rows in parts}) > 1  # whose labels do not weigh the same
 
 
 def test_an_epoch_asks_for_every_label_once_and_draws_its_batches_anew():
@@ -69,7 +69,7 @@ def test_each_group_draws_for_itself_and_a_resumed_run_draws_the_same():
     assert all(torch.equal(a, b) for a, b in zip(one.model.state_dict().values(), same.model.state_dict().values(), strict=True))
     twice = np.array([4, 4])  # one row in both groups
     loop = groups(2, *drawn)
-    found = [loop._learn(rows, share, part)["loss"] / share for part, (rows, share) in enumerate(loop._parts(twice))]
+    found = [loop._learn(rows, part)[0]["loss"] for part, rows in enumerate(loop._parts(twice))]
     assert found[0] != found[1]
 
 

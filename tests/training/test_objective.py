@@ -360,9 +360,9 @@ def test_a_sampler_by_clicks_wants_them(batch):
         losses(model_of(), batch, labels_of(batch), config, np.random.default_rng(0))
 
 
-def test_skips_in_the_objective_want_inner_products(batch):
+def test_skips_in_the_objective_want_inner_products_before_any_step():
     with pytest.raises(ConfigError, match="not_to_recommend needs scores that are inner products"):
-        found(pair_model(), batch, labels_of(batch), not_to_recommend=0.1)
+        Loop(pair_model(), None, parse_config({"objective": {"not_to_recommend": 0.1}}))
 
 
 def test_an_objective_is_made_of_three_things():

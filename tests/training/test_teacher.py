@@ -18,6 +18,7 @@ from xdm.evaluation.held_back import StoreUntil
 from xdm.log.store import Events, Store
 from xdm.schema import ConfigError
 from xdm.training.config import load_config
+from xdm.training.item2vec import item2vec
 from xdm.training.loop import Loop, new_model, training_rows
 from xdm.training.parts import parts_of
 from xdm.training.steps import losses, seed_step
@@ -112,34 +113,39 @@ def lesson_of(loop, which):
     return batch, labels, loop._lessons.of(loop._numbers(which))
 
 
+@pytest.mark.parametrize("weight", [0.4, 1.0])
 @pytest.mark.parametrize("model", ["sasrec", "comirec", "bert4rec", "stamp", "xdm"])
-def test_the_loss_is_the_objective_and_the_teachers_word_each_with_its_share(simulated, model):
-    loop = loop_of(simulated, model)
+def test_of_each_point_that_it_speaks_of_its_word_has_its_share_and_of_others_none(simulated, model, weight):
+    loop = loop_of(simulated, model, f"training.teacher_weight={weight}", "objective.name=softmax")
     loop.model.eval()  # no dropout: the scores below are those of the loss
-    which = loop.order[:16]
-    batch, labels, lesson = lesson_of(loop, which)
+    batch, labels, lesson = lesson_of(loop, loop.order[:16])
     assert 0 < lesson.known.sum() < len(lesson.known)  # both kinds
     torch.testing.assert_close(lesson.probabilities.sum(1), torch.ones(len(lesson.probabilities)))
-
-    def total(lesson):
-        return losses(
-            loop.model, batch, labels, loop.config.objective, seed_step(1, 0), None, loop.objective, lesson
-        ).softmax
-
-    found, plain = total(lesson).item(), total(None).item()
-    asked, targets, known, taught = batch, labels, lesson.known, lesson.probabilities.double()
-    if (kept := loop.model.encoder.trained(batch, seed_step(1, 0))) is not None:
-        asked, targets, taught, known = batch.at(kept), labels[kept], taught[kept[known]], known[kept]
+    found = losses(
+        loop.model, batch, labels, loop.config.objective, seed_step(1, 0), None, loop.objective, lesson
+    ).softmax.item()
+    points, targets, known, taught = batch, labels, lesson.known, lesson.probabilities
+    rng = seed_step(1, 0)
+    if (kept := loop.model.encoder.trained(batch, rng)) is not None:
+        points, targets, taught, known = batch.at(kept), labels[kept], taught[kept[known]], known[kept]
     with torch.no_grad():
-        queries, vectors = loop.model(asked).query.double(), loop.model.item_vectors().double()
-    word = []
-    for point, said in zip(torch.nonzero(known)[:, 0], taught, strict=True):
-        by_interest = vectors @ queries[point].T  # [n, K]
-        best = by_interest[:, by_interest[targets[point, 0] - 1].argmax()]
-        p = np.exp(best.numpy()) / np.exp(best.numpy()).sum()
-        word.append(-(said.numpy() * np.log(p)).sum())
-    share = known.double().mean().item()
-    assert found == pytest.approx((1 - 0.4 * share) * plain + 0.4 * sum(word) / len(known), rel=1e-4)
+        queries, vectors = loop.model(points).query.double(), loop.model.item_vectors().double()
+        if (extra := loop.model.encoder.extra(points, rng)) is not None:  # what it masks beside the points has no lesson
+            more = loop.model.scoring.queries(extra[0]).double()
+            queries, asked = torch.cat([queries, more]), torch.cat([targets[:, 0], extra[1]])
+        else:
+            asked = targets[:, 0]
+    said, terms = iter(taught.double()), []
+    for place, label in enumerate(asked.tolist()):
+        by_interest = vectors @ queries[place].T  # [n, K]
+        scores = by_interest[:, by_interest[label - 1].argmax()]
+        log_p = (scores - torch.log(torch.exp(scores).sum())).numpy()
+        if place < len(known) and known[place]:
+            terms.append((1 - weight) * -log_p[label - 1] - weight * (next(said).numpy() * log_p).sum())
+        else:
+            terms.append(-log_p[label - 1])
+    assert (extra is not None) == (model == "bert4rec")
+    assert found == pytest.approx(np.mean(terms), rel=1e-4)
 
 
 def test_what_it_says_is_its_own_models_softmax_at_its_temperature(simulated):
@@ -200,13 +206,33 @@ def test_killed_and_gone_on_with_it_comes_to_the_same_bits(simulated, tmp_path, 
     assert plain["labels"] == whole["labels"]
 
 
-def test_what_cannot_be_taught_is_refused(simulated):
+def test_a_teacher_begins_with_the_pretrained_vectors_that_it_may_not_move(simulated):
+    loop = loop_of(
+        simulated, "sasrec", "item_vectors.pretrained=item2vec", "item_vectors.frozen=true", "item_vectors.features=false",
+        "model.tie_item_embedding=false",
+    )  # fmt: skip
+    own = loop.teacher.rows.log
+    expected = item2vec(
+        own.clicks, len(own.catalogue.clicks), own.catalogue.n_items, loop.model.encoder.width, loop.config.item_vectors.item2vec,
+        loop.config.training.seed,
+    )  # fmt: skip
+    table = loop.teacher.model.item_table.weight.detach().numpy()
+    np.testing.assert_array_equal(table, expected[: len(table)])
+
+
+@pytest.mark.parametrize(
+    ("model", "complaint"),
+    [
+        ("lrml", "LRML has a loss of its own"), ("tdm", "TDM has a loss of its own"),
+        ("masr", r"training\.teacher_weight needs scores that are inner products"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_taught_is_refused_before_any_step(simulated, model, complaint, monkeypatch):
+    monkeypatch.setattr(Loop, "run_epoch", None)  # not one
+    with pytest.raises(ConfigError, match=complaint):
+        loop_of(simulated, model)
+
+
+def test_live_sessions_cannot_be_taught():
     with pytest.raises(ConfigError, match="session_parallel"):
         load_config("gru4rec", None, ["training.teacher_weight=0.5"])
-    loop = loop_of(simulated, "sasrec")
-    lrml = new_model(
-        config_of("lrml"), build_catalogue(Store(simulated), parts_of(Store(simulated), loop.config.split).until)
-    )
-    batch, labels, lesson = lesson_of(loop, loop.order[:8])
-    with pytest.raises(ConfigError, match=r"training\.teacher_weight needs scores that are inner products"):
-        losses(lrml, batch, labels, loop.config.objective, seed_step(1, 0), None, None, lesson)

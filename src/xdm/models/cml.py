@@ -25,6 +25,7 @@ class CMLConfig(BaseModel):
     """CML's settings. Defaults: the authors' example, without features; the margin and the negatives are the objective's."""
 
     model_config = ConfigDict(extra="forbid")
+    reads_clicks: ClassVar[bool] = False  # in training: it learns of the user's vector
     tie_item_embedding: ClassVar[bool] = True  # one vector an item
 
     name: Literal["cml"] = "cml"

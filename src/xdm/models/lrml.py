@@ -28,6 +28,7 @@ class LRMLConfig(BaseModel):
     """LRML's settings. The released code names no values; the defaults are of the order that the paper's grids have."""
 
     model_config = ConfigDict(extra="forbid")
+    reads_clicks: ClassVar[bool] = False  # in training: it learns of the user's vector
     tie_item_embedding: ClassVar[bool] = True  # one vector an item
 
     name: Literal["lrml"] = "lrml"

@@ -13,7 +13,7 @@ from xdm.data.catalogue import Catalogue
 from xdm.models.encoder import Encoder
 from xdm.models.registry import MODELS
 from xdm.models.shared.inputs import Sizes
-from xdm.models.shared.scoring import PairScoring, Scoring
+from xdm.models.shared.scoring import PairScoring, Scoring, SquaredDistance
 from xdm.models.unclicked import Queries, UnclickedConfig, UnclickedExtension
 from xdm.schema import ConfigError
 
@@ -34,6 +34,11 @@ class RetrievalModel(nn.Module):
             kind = type(self.encoder)
             if not self.scoring.foldable or self.scoring.beside or kind.item_tree is not Encoder.item_tree:
                 raise ConfigError(f"item_vectors.scoring: items of {kind.__name__} are found by a score of its own; leave it at own")
+            if isinstance(scoring, SquaredDistance) and self.encoder.interests > 1:
+                raise ConfigError(
+                    f"item_vectors.scoring: squared distances of the {self.encoder.interests} interests of {kind.__name__} to an item "
+                    "do not fold into inner products that can be compared; leave it at own, or take cosine"
+                )
             self.encoder.scoring = scoring
         if unclicked.enabled and unclicked.user_query and not self.encoder.users.width:
             raise ConfigError(

@@ -67,7 +67,8 @@ class ItemVectorsConfig(_Section):
         True, description="add a vector for each side feature: rare items share what their category has learned"
     )
     scoring: Literal["own", "cosine", "squared_distance"] = Field(
-        "own", description="how query and item vector make a score; own: as the model has it"
+        "own", description="how query and item vector make a score; own: as the model has it. Another takes the place of all of it, "
+        "of the model's item biases and temperature too"
     )
     temperature: float = Field(0.05, gt=0, description="of scoring cosine: what the cosine is divided by")
     pretrained: Literal["none", "item2vec"] = Field(
@@ -215,7 +216,8 @@ class TrainingConfig(_Section):
     )
     length_groups: int = Field(
         0, ge=0, le=64, description="order rows: 0: a batch holds rows of like length, which costs least; n: it is drawn at random "
-        "and computed in n groups of like length, whose gradients are added (each draws its own negatives)"
+        "and computed in n groups of like length, whose gradients are added (each draws its own negatives; an encoder's penalty is "
+        "that of a group)"
     )  # fmt: skip
     optimizer: Literal["adam", "adagrad", "adagrad_momentum"] = Field(
         "adam",
@@ -301,8 +303,10 @@ class Config(_Section):
         if getattr(self.model, "reads_stream", False) and not self.behaviours.stream_max:
             name = self.model.name  # type: ignore[attr-defined]
             raise ValueError(f"model {name} reads the stream of exposures; set behaviours.stream_max, to 50 say")
-        if getattr(self.model, "reads_stream", False) and self.data.item_dropout:
-            raise ValueError("data.item_dropout leaves out clicks of the sequence of clicks; this model reads the stream of exposures")
+        reads_stream, reads_clicks = getattr(self.model, "reads_stream", False), getattr(self.model, "reads_clicks", True)
+        if self.data.item_dropout and (reads_stream or not reads_clicks):
+            what = "reads the stream of exposures" if reads_stream else "learns from the user's vector alone"
+            raise ValueError(f"data.item_dropout leaves out clicks of the sequence of clicks; this model {what}")
         length, rules = getattr(self.model, "length", None), self.behaviours
         key = "history_max" if rules.history_max else "session_max"
         if length is not None and length < getattr(rules, key):

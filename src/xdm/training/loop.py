@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import fields
 
 import numpy as np
 import torch
@@ -26,11 +25,11 @@ from xdm.training.item_dropout import without_some
 from xdm.training.memory import keep_freed_memory
 from xdm.training.objective import Objective
 from xdm.training.session_parallel import SessionParallel
-from xdm.training.steps import Losses, epoch_order, losses, seed_step
+from xdm.training.steps import epoch_order, losses, need_inner_products, seed_step
 from xdm.training.teacher import Lesson, Teacher
 
 StepRecord = dict[str, float | int]
-LOSSES = tuple("loss" if field.name == "total" else field.name for field in fields(Losses))  # as a step's record names them
+LOSSES = {"loss": "total", "softmax": "softmax", "metric": "metric", "rejection": "rejection"}  # as a step's record names them
 
 
 def set_threads(threads: int) -> int:
@@ -81,6 +80,8 @@ class Loop:
     """Steps of the optimiser over training rows. ``epoch`` and ``batch`` (from 0) say what comes next; ``step`` counts from 0."""
 
     def __init__(self, model: RetrievalModel, rows: TrainingRows, config: Config, teacher: Teacher | None = None) -> None:
+        if config.objective.not_to_recommend:
+            need_inner_products(model, "objective.not_to_recommend")
         self.model, self.rows, self.config = model, rows, config
         self.teacher, self._lessons = teacher, None if teacher is None else teacher.beside(rows)
         with torch.no_grad():
@@ -177,44 +178,57 @@ class Loop:
         """One step over the rows, or labels, ``which``; None: over the next click of the live sessions."""
         self.optimizer.zero_grad(set_to_none=True)
         record: StepRecord = {"step": self.step, "epoch": self.epoch, **dict.fromkeys(LOSSES, 0.0), "gradient_norm": 0.0, "labels": 0}
-        for part, (rows, share) in enumerate(self._parts(which)):
-            for name, value in self._learn(rows, share, part).items():
+        parts, asked = self._parts(which), 0
+        for part, rows in enumerate(parts):
+            found, of_part = self._learn(rows, part, parted=len(parts) > 1)
+            asked += of_part
+            for name, value in found.items():
                 record[name] += value
         if not record["labels"]:
             return record
+        if len(parts) > 1:
+            self._divide(record, asked)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
         self.optimizer.step()
         with torch.no_grad():
             self.model.encoder.after_step(self.model)
         return record | {"gradient_norm": float(norm)}
 
-    def _parts(self, which: np.ndarray | None) -> list[tuple[np.ndarray | None, float]]:
-        """What a step computes one after the other, and the share of its labels that each has: all at once, or groups of rows of like
-        length, so that little is computed for padding though the batch is drawn at random."""
+    def _parts(self, which: np.ndarray | None) -> list[np.ndarray | None]:
+        """What a step computes one after the other: all at once, or groups of rows of like length, so that little is computed for
+        padding though the batch is drawn at random."""
         groups = self.config.training.length_groups
         if which is None or not groups:
-            return [(which, 1.0)]
+            return [which]
         which = which[np.argsort(self.rows.lengths[which], kind="stable")]
-        parts = [part for part in np.array_split(which, groups) if len(part)]
-        counts = [len(self._numbers(part)) for part in parts]
-        return [(part, count / sum(counts)) for part, count in zip(parts, counts, strict=True)]
+        return [part for part in np.array_split(which, groups) if len(part)]
 
-    def _learn(self, which: np.ndarray | None, share: float, part: int) -> dict[str, float]:
-        """Add ``share`` of the gradients of the rows, or labels, ``which``; the same share of the losses, and how many labels there
-        were."""
+    def _learn(self, which: np.ndarray | None, part: int = 0, *, parted: bool = False) -> tuple[dict[str, float], int]:
+        """Add the gradients of the rows, or labels, ``which``; their losses, how many labels there were, and how many queries
+        were asked. Where they are but a part of the batch, gradients and losses are times that number, for `_divide`."""
         settings = self.config.training
         rng = seed_step(settings.seed, self.step, part)
         batch, labels, h = self._inputs(which, part)
         if len(labels) < self._least:  # too little is asked to learn from: the states are carried on all the same
-            return {}
+            return {}, 0
         lesson = None if self._lessons is None or which is None else self._lessons.of(self._numbers(which))
         loss = losses(self.model, batch, labels, self.config.objective, rng, h, self.objective, lesson)
         # GRU4Rec's authors divide by the number of slots; a step with fewer sessions, at the end of an epoch, counts for less.
         slots = 1.0 if self.live is None else len(labels) / settings.batch_size
-        (slots * share * loss.total).backward()
+        weight = loss.asked if parted else 1
+        (slots * weight * loss.total).backward()
         self._learn_perturbed(batch, labels, lesson)
-        figures = {name: share * float(value.detach()) for name, value in vars(loss).items()}
-        return {"loss": figures.pop("total"), **figures, "labels": len(labels)}
+        figures = {name: weight * float(getattr(loss, field).detach()) for name, field in LOSSES.items()}
+        return {**figures, "labels": len(labels)}, loss.asked
+
+    def _divide(self, record: StepRecord, asked: int) -> None:
+        """Make of the sums over a batch's parts, each weighted by what it asked, those of the batch: the step is then that of the
+        whole batch, for the objective is a mean over what is ``asked``."""
+        for name in LOSSES:
+            record[name] /= asked
+        for weight in self.model.parameters():
+            if weight.grad is not None:
+                weight.grad /= asked
 
     def _learn_perturbed(self, batch: Batch, labels: torch.Tensor, lesson: Lesson | None) -> None:
         """Add the gradients of the same loss, with the same draws, where the weights are shifted along them."""

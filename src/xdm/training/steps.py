@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from xdm.data.batches import Batch
 from xdm.models.encoder import best_interest
@@ -30,6 +31,7 @@ class Losses:
     softmax: Tensor
     metric: Tensor
     rejection: Tensor
+    asked: int  # queries that the objective is the mean over
 
 
 def seed_step(seed: int, step: int, part: int = 0) -> np.random.Generator:
@@ -56,11 +58,15 @@ def losses(
         lesson = lesson and replace(lesson, known=lesson.known[kept], probabilities=lesson.probabilities[kept[lesson.known]])
     queries = model(batch, h)
     labels = targets[:, 0]  # [P]
-    softmax = encoder.own_loss(queries.fused, targets, batch, model, rng)
+    softmax, n_asked = encoder.own_loss(queries.fused, targets, batch, model, rng), len(labels)
     if softmax is None:
-        softmax = (objective or Objective.of(config, n))(model, *asked(model, queries, batch, targets, rng), rng)
-    if lesson is not None:
-        softmax = _taught(model, queries.query, labels, softmax, lesson)
+        objective = objective or Objective.of(config, n)
+        all_queries, all_targets = asked(model, queries, batch, targets, rng)
+        n_asked = len(all_targets)
+        if lesson is None:
+            softmax = objective(model, all_queries, all_targets, rng)
+        else:
+            softmax = _taught(model, objective, all_queries, all_targets, lesson, rng)
     if (penalty := encoder.penalty(queries.fused, batch)) is not None:
         softmax = softmax + penalty
     metric, rejection = torch.zeros(()), torch.zeros(())
@@ -71,27 +77,36 @@ def losses(
             clicked, queries.unclicked, label_vectors, queries.has_unclicked, config.margin, config.metric, config.distance
         )
     if config.not_to_recommend:
-        scored = _all_items(model, "objective.not_to_recommend")  # [n, d']
+        scored = model.item_vectors()  # [n, d']
         point, item = unclicked_pairs(batch, labels, n)
         query = encoder.readout(queries.query, model.scored(labels))
         rejection = not_to_recommend(query, point, scored[item - 1], scored)
     total = softmax + config.metric_weight * metric + config.not_to_recommend * rejection
-    return Losses(total, softmax, metric, rejection)
+    return Losses(total, softmax, metric, rejection, n_asked)
 
 
-def _all_items(model: RetrievalModel, setting: str) -> Tensor:
-    """The vectors ``[n, d']`` that all items are scored by, which ``setting`` needs."""
+def need_inner_products(model: RetrievalModel, setting: str) -> None:
+    """For what goes by the scores of all items.
+
+    Raises:
+        ConfigError: the scores of ``model`` are none that fold into inner products; ``setting`` asked for it.
+    """
     if not model.scoring.foldable:
         raise ConfigError(f"{setting} needs scores that are inner products; this model's are not. Set it to 0")
-    return model.item_vectors()
 
 
-def _taught(model: RetrievalModel, queries: Tensor, labels: Tensor, objective: Tensor, lesson: Lesson) -> Tensor:
-    """The ``objective``, a share of it given up for the teacher's word where there is one."""
-    query = model.encoder.readout(queries[lesson.known], model.scored(labels[lesson.known]))
-    scores = query @ _all_items(model, "training.teacher_weight").T  # [T, n]
-    given_up = lesson.weight * lesson.known.sum() / len(labels)
-    return (1 - given_up) * objective + lesson.weight * distillation(scores, lesson.probabilities).sum() / len(labels)
+def _taught(
+    model: RetrievalModel, objective: Objective, queries: Tensor, targets: Tensor, lesson: Lesson, rng: np.random.Generator
+) -> Tensor:
+    """The mean over all that is asked, ``queries`` ``[A, K, d']`` and ``targets`` ``[A, M]``, the points first: of a point that the
+    teacher speaks of its word and, for the rest of the weight, the objective; of all others the objective alone."""
+    known = F.pad(lesson.known, (0, len(queries) - len(lesson.known)))  # [A]: what an encoder adds has no lesson
+    total = queries.new_zeros(())
+    for some, weight in ((known, 1 - lesson.weight), (~known, 1.0)):
+        if weight and some.any():
+            total = total + weight * some.sum() * objective(model, queries[some], targets[some], rng)
+    scored = model.encoder.readout(queries[known], model.scored(targets[known, 0])) @ model.item_vectors().T  # [T, n]
+    return (total + lesson.weight * distillation(scored, lesson.probabilities).sum()) / len(queries)
 
 
 def asked(

@@ -5,7 +5,8 @@ query and v the vector of an item whose bias is b:
 
 - inner product: ``q.v + b`` = ``[q; 1].[v; b]``
 - cosine over a temperature τ: ``cos(q, v) / τ + b`` = ``[q / |q|τ; 1].[v / |v|; b]``
-- squared distance: ``b - |q - v|²`` ranks as ``[2q; 1].[v; b - |v|²]``, which leaves out ``|q|²``, the same for every item
+- squared distance: ``b - |q - v|²`` ranks as ``[2q; 1].[v; b - |v|²]``, which leaves out ``|q|²``, the same for every item, though not
+  for every interest of a user: it goes with one query a user
 - squared distances in two spaces, the first of weight w: ``-w |q₁ - v₁|² - (1 - w) |q₂ - v₂|²`` ranks as
   ``[2w q₁; 2(1 - w) q₂; w; 1 - w].[v₁; v₂; -|v₁|²; -|v₂|²]``, whatever the w of a query
 
