@@ -28,18 +28,20 @@ def fsync_path(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path | str, *, overwrite: bool = False, marker: str = MANIFEST) -> Iterator[Path]:
+def new_folder(path: Path | str, kind: str, *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary sibling of ``path`` to fill; rename it into place when the block ends without an error.
 
     A process that is killed on the way leaves the old folder or none, and a hidden sibling ``.NAME.PID.XXXX.partial``
-    that the next call for the same path removes. With ``overwrite`` an existing folder is replaced, but only one that holds
-    ``marker`` (or is empty): a mistyped path never costs anyone their files.
+    that the next call for the same path removes. With ``overwrite`` an existing folder is replaced, but only one of the same
+    ``kind`` (or an empty one): neither a mistyped path nor the command's own input ever costs anyone their files.
+
+    ``kind``: the ``format`` that the folder's manifest has; or, of a folder without a manifest, a file that every such folder holds.
 
     Raises:
-        UsageError: ``path`` exists and ``overwrite`` is false, or it is no folder of ours.
+        UsageError: ``path`` exists and ``overwrite`` is false, or it is a folder of another kind.
     """
     path = Path(path)
-    check_replaceable(path, overwrite=overwrite, marker=marker)
+    check_replaceable(path, kind, overwrite=overwrite)
     path.parent.mkdir(parents=True, exist_ok=True)
     _remove_abandoned(path)
     partial = _temporary_sibling(path)
@@ -81,8 +83,9 @@ def _alive(pid: int) -> bool:
     return state not in ("Z", "X")
 
 
-def check_replaceable(path: Path | str, *, overwrite: bool, marker: str = MANIFEST) -> None:
-    """Raise `UsageError` where ``path`` may not be written: before the long work, not after it."""
+def check_replaceable(path: Path | str, kind: str, *, overwrite: bool) -> None:
+    """Raise `UsageError` where ``path`` may not be written as a folder of ``kind`` (see `new_folder`): before the long work, not
+    after it."""
     path = Path(path)
     if not path.exists():
         return
@@ -92,8 +95,23 @@ def check_replaceable(path: Path | str, *, overwrite: bool, marker: str = MANIFE
         return
     if not overwrite:
         raise UsageError(f"{path} exists already; choose another path or pass --overwrite")
-    if not (path / marker).exists():
-        raise UsageError(f"{path} holds no {marker}, so it was not written by xdm and is not replaced; choose another path")
+    found = _kind(path, kind)
+    if found is None:
+        raise UsageError(f"{path} was not written by xdm (no {kind} is in it) and is not replaced; choose another path")
+    if found != kind:
+        raise UsageError(f"{path} holds {found}, which only another command may replace, not {kind}; choose another path")
+
+
+def _kind(path: Path, wanted: str) -> str | None:
+    """What the folder ``path`` holds: the ``format`` of its manifest, or ``wanted`` where there is none but a file of that name."""
+    try:
+        manifest = json.loads((path / MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return wanted if (path / wanted).is_file() else None
+    except ValueError:
+        return None
+    found = manifest.get("format") if isinstance(manifest, dict) else None
+    return found if isinstance(found, str) else None
 
 
 def write_json(path: Path, value: Any) -> None:

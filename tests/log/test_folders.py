@@ -7,13 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from xdm.folders import MANIFEST, file_sha256, new_folder, write_json
+from xdm.folders import MANIFEST, check_replaceable, file_sha256, new_folder, write_json
 from xdm.schema import UsageError
+
+KIND = "xdm-event-store"
 
 
 def test_a_folder_appears_whole(tmp_path: Path) -> None:
     out = tmp_path / "deep" / "store"
-    with new_folder(out) as folder:
+    with new_folder(out, KIND) as folder:
         (folder / "part").mkdir()
         (folder / "part" / "a").write_text("a")
         assert not out.exists()
@@ -24,8 +26,8 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
 
 def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
     out = tmp_path / "store"
-    with new_folder(out) as folder:
-        write_json(folder / MANIFEST, {"old": True})
+    with new_folder(out, KIND) as folder:
+        write_json(folder / MANIFEST, {"format": KIND})
     with pytest.raises(RuntimeError, match="midway"):
         fail_midway(out)
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
@@ -33,7 +35,7 @@ def test_an_error_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def fail_midway(out: Path) -> None:
-    with new_folder(out, overwrite=True) as folder:
+    with new_folder(out, KIND, overwrite=True) as folder:
         (folder / "new").write_text("new")
         raise RuntimeError("midway")
 
@@ -41,8 +43,8 @@ def fail_midway(out: Path) -> None:
 def test_overwrite_replaces_the_whole_folder(tmp_path: Path) -> None:
     out = tmp_path / "store"
     for name in ("old", "new"):
-        with new_folder(out, overwrite=True) as folder:
-            write_json(folder / MANIFEST, {})
+        with new_folder(out, KIND, overwrite=True) as folder:
+            write_json(folder / MANIFEST, {"format": KIND})
             (folder / name).write_text("")
     assert sorted(path.name for path in out.iterdir()) == [MANIFEST, "new"]
     assert [path.name for path in tmp_path.iterdir()] == ["store"]
@@ -55,19 +57,46 @@ def test_what_is_not_ours_is_never_replaced(tmp_path: Path) -> None:
     foreign.mkdir()
     (foreign / "thesis.txt").write_text("years of work")
     ours.mkdir()
-    write_json(ours / MANIFEST, {})
+    write_json(ours / MANIFEST, {"format": KIND})
     for path, overwrite, says in (
         (file, True, "is not a folder"),
         (foreign, False, "exists already"),
         (foreign, True, "was not written by xdm"),
         (ours, False, "pass --overwrite"),
     ):
-        with pytest.raises(UsageError, match=says), new_folder(path, overwrite=overwrite):
+        with pytest.raises(UsageError, match=says), new_folder(path, KIND, overwrite=overwrite):
             pytest.fail("the block must not be entered")
-    with new_folder(empty) as folder:
+    with new_folder(empty, KIND) as folder:
         (folder / "a").write_text("a")
     assert (empty / "a").exists()
     assert (foreign / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(
+    ("held", "kind", "says"),
+    [
+        ({MANIFEST: {"format": "xdm-bundle"}}, KIND, "holds xdm-bundle, which only another command may replace, not xdm-event-store"),
+        ({MANIFEST: {"format": "xdm-bundle"}, "metrics.json": {}}, "metrics.json", "holds xdm-bundle"),
+        ({MANIFEST: {"format": "xdm-bundle"}, "config.yaml": {}}, "config.yaml", "holds xdm-bundle"),
+        ({MANIFEST: {"name": "a web page", "icons": []}}, KIND, "was not written by xdm"),
+        ({MANIFEST: []}, KIND, "was not written by xdm"),
+        ({MANIFEST: {"format": ["xdm-event-store"]}}, KIND, "was not written by xdm"),
+        ({"metrics.json": {}}, "report.json", "was not written by xdm"),
+        ({"metrics.json": {}}, KIND, "was not written by xdm"),
+    ],
+)  # fmt: skip
+def test_a_folder_of_another_kind_is_never_replaced(tmp_path: Path, held: dict, kind: str, says: str) -> None:
+    for name, value in held.items():
+        write_json(tmp_path / name, value)
+    with pytest.raises(UsageError, match=says):
+        check_replaceable(tmp_path, kind, overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(held)
+
+
+@pytest.mark.parametrize("kind", ["metrics.json", KIND])
+def test_a_folder_of_the_same_kind_is(tmp_path: Path, kind: str) -> None:
+    write_json(tmp_path / (MANIFEST if kind == KIND else kind), {"format": kind})
+    check_replaceable(tmp_path, kind, overwrite=True)
 
 
 def test_leftovers_of_dead_processes_go_and_of_living_ones_stay(tmp_path: Path) -> None:
@@ -78,7 +107,7 @@ def test_leftovers_of_dead_processes_go_and_of_living_ones_stay(tmp_path: Path) 
     other = tmp_path / f".another.{ended.pid}.abcd.partial"
     for path in (dead, living, other):
         path.mkdir()
-    with new_folder(tmp_path / "store"):
+    with new_folder(tmp_path / "store", KIND):
         pass
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted([living.name, other.name, "store"])
 
@@ -90,7 +119,7 @@ def test_a_killed_process_that_nobody_has_waited_for_is_dead(tmp_path: Path) -> 
         pass  # it stays in the table of processes, as a zombie, until its parent asks for its end
     leftover = tmp_path / f".store.{killed.pid}.abcd.partial"
     leftover.mkdir()
-    with new_folder(tmp_path / "store"):
+    with new_folder(tmp_path / "store", KIND):
         pass
     assert not leftover.exists()
     killed.wait()

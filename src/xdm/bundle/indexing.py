@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xdm.bundle.format import EXACT, INDEX, IVF
+from xdm.bundle.format import EXACT, FORMAT, INDEX, IVF
 from xdm.bundle.reading import BundleRecommender, load_recommender, read_manifest, require_faiss
 from xdm.folders import MANIFEST, file_sha256, new_folder, write_json
 from xdm.log.store import Events, Store
@@ -136,7 +136,7 @@ def in_turns(retrievers: list[Retriever], queries: np.ndarray, k: int) -> list[f
 
 def _rewrite(path: Path, index: dict[str, Any], write: Callable[[Path], None]) -> None:
     """Put a folder in the bundle's place that differs by its index alone; who has opened the old one keeps its files."""
-    with new_folder(path, overwrite=True) as folder:
+    with new_folder(path, FORMAT, overwrite=True) as folder:
         # Linked, not copied: the item vectors of a large bundle are most of a disk.
         shutil.copytree(path, folder, copy_function=_link, dirs_exist_ok=True)
         manifest = read_manifest(folder)

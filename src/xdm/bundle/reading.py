@@ -112,7 +112,7 @@ def require_faiss(what: str, otherwise: str = "") -> None:
     try:
         import faiss  # noqa: F401
     except ImportError as error:
-        raise BundleError(f"{what}, which needs {error.name}: pip install 'xdm[ann]'{otherwise and f', {otherwise}'}") from None
+        raise BundleError(f"{what}, which needs {error.name}: pip install '.[ann]' in a checkout of xdm{otherwise and f', {otherwise}'}") from None
 
 
 class BundleRecommender(TowerRecommender):

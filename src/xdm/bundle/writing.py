@@ -206,7 +206,7 @@ def write_bundle(
     history: list[dict[str, Any]], steps: bytes, *, overwrite: bool,
 ) -> None:  # fmt: skip
     """Write ``model`` as the bundle ``path``, whole or not at all; ``facts`` go into the manifest as they are."""
-    with new_folder(path, overwrite=overwrite) as folder:
+    with new_folder(path, bundle_format.FORMAT, overwrite=overwrite) as folder:
         (folder / bundle_format.CONFIG).write_text(yaml.safe_dump(config.to_dict(), sort_keys=False), encoding="utf-8")
         weights = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
         save_file(weights, folder / bundle_format.WEIGHTS)

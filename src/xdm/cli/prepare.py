@@ -76,8 +76,9 @@ def prepare(
     from xdm.folders import check_replaceable
     from xdm.log.ingesting import BadRowsError
     from xdm.log.preparing import prepare_log
+    from xdm.log.store import FORMAT
 
-    check_replaceable(out, overwrite=overwrite)
+    check_replaceable(out, FORMAT, overwrite=overwrite)
     settings = _settings(options)
     source: LogSource | tuple[str, ...] = log if adapter is None else _adapted(adapter, log, options)
     try:

@@ -109,7 +109,7 @@ def case(
     from xdm.reports.case_report import NAME, write_case
     from xdm.reports.style import REPORT_FILE
 
-    check_replaceable(out, overwrite=overwrite, marker=REPORT_FILE)
+    check_replaceable(out, REPORT_FILE, overwrite=overwrite)
     opened, paths = Store(store), (sdm, xdm)
     recommenders = [load_recommender(path) for path in paths]
     end = opened.time_range[1] + 1

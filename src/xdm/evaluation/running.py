@@ -62,14 +62,14 @@ def evaluate(
         raise UsageError(f"every K and the batch must be at least 1, not {list(ks)} and {batch}")
     check_baselines(baselines)
     if out is not None:
-        check_replaceable(out, overwrite=overwrite, marker=METRICS_FILE)
+        check_replaceable(out, METRICS_FILE, overwrite=overwrite)
     described = _describe(store, split, exclude_seen)
     skips = SkipFinder(store, rules)
     counts = count_clicks(store, split, recent_window)
     judged: dict[str, Recommender] = {"": recommender}
     judged |= {name: baseline(name, store, split, counts) for name in baselines}
     with contextlib.ExitStack() as stack:
-        folder = stack.enter_context(new_folder(out, overwrite=overwrite, marker=METRICS_FILE)) if out else None
+        folder = stack.enter_context(new_folder(out, METRICS_FILE, overwrite=overwrite)) if out else None
         judges = _judges(judged, store, ks, popularity_percentiles(counts.clicks), skips, folder, stack)
         _ask_all(judges, store, split, skips, exclude_seen, batch, described["questions"], progress)
         described |= _describe_skips(skips, judges[""].with_unclicked)

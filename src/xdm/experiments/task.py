@@ -62,15 +62,16 @@ def carry_out(task: Task) -> None:
     """
     from xdm.experiments.judging import run, trial
 
+    kind = RUN_FILE if task.kind == "run" else TRIAL_FILE
     began, cpu_began = time.monotonic(), time.process_time()
-    with new_folder(task.out, overwrite=True, marker=RUN_FILE if task.kind == "run" else TRIAL_FILE) as folder:
+    with new_folder(task.out, kind, overwrite=True) as folder:
         found = run(task, folder) if task.kind == "run" else trial(task, folder)
         described = task.model_dump(mode="json", include={"log", "variant", "model", "seed", "trial", "values"})
         measured = {
             "seconds": round(time.monotonic() - began, 2), "cpu_seconds": round(time.process_time() - cpu_began, 2),
             "peak_memory_mb": round(peak_memory_mb(), 1),
         }  # fmt: skip
-        write_json(folder / (RUN_FILE if task.kind == "run" else TRIAL_FILE), described | found | measured)
+        write_json(folder / kind, described | found | measured)
 
 
 def read_record(task: Task) -> dict[str, Any]:

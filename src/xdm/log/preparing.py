@@ -58,7 +58,7 @@ def prepare_log(
     started = time.perf_counter()
     settings = settings or PrepareSettings()
     tell = progress or (lambda stage, fraction, rows: None)
-    with new_folder(out, overwrite=overwrite) as folder:
+    with new_folder(out, FORMAT, overwrite=overwrite) as folder:
         source = _source(log, settings)
         item_table = _entities(items, source.items, ITEM_ID, settings.item_column, settings.items_columns)
         user_table = _entities(users, source.users, USER_ID, settings.user_column, settings.users_columns)

@@ -51,7 +51,7 @@ def write_case(case: Case, out: Path, facts: dict[str, Any], *, title: str, rows
     Raises:
         UsageError: ``out`` may not be written, or matplotlib is not installed.
     """
-    with new_folder(out, overwrite=overwrite, marker=REPORT_FILE) as folder:
+    with new_folder(out, REPORT_FILE, overwrite=overwrite) as folder:
         _draw(case, folder, title, rows)
         write_bytes(folder / f"{NAME}.md", _markdown(case, title, rows).encode())
         write_csv(folder / f"{NAME}.csv", ("list", RANK, ITEM_ID, case.category, "mark", "clicked_later"), _csv_rows(case))

@@ -109,7 +109,7 @@ def embed(groups: list[np.ndarray], distance: str, seed: int) -> list[np.ndarray
         from sklearn.manifold import TSNE
         from threadpoolctl import threadpool_limits
     except ImportError:
-        raise UsageError("t-SNE needs scikit-learn, which is not installed: pip install 'xdm[report]'") from None
+        raise UsageError("t-SNE needs scikit-learn, which is not installed: pip install '.[report]' in a checkout of xdm") from None
     joined = np.concatenate(groups).astype(np.float64)
     if distance == "unit_squared":
         joined /= np.maximum(np.linalg.norm(joined, axis=1, keepdims=True), 1e-8)

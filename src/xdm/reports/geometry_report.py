@@ -38,7 +38,7 @@ def write_geometry(
         UsageError: ``out`` may not be written, ``xdm`` has no unclicked sequence, too few points, a missing library.
         BundleError: a bundle that cannot be loaded.
     """
-    check_replaceable(out, overwrite=overwrite, marker=REPORT_FILE)
+    check_replaceable(out, REPORT_FILE, overwrite=overwrite)
     models = {"XDM": load_model(xdm)} | ({"SDM": load_model(sdm)} if sdm else {})
     if models["XDM"].model.unclicked is None:
         raise UsageError(f"{xdm} reads no unclicked sequence, so there is no n to look at; give a bundle of --model xdm")
@@ -47,7 +47,7 @@ def write_geometry(
     points = sample_points(store, split, [View(one.recommender, store) for one in models.values()], size, seed)
     vectors = {name: vectors_of(one, store, points) for name, one in zip(names, models.values(), strict=True)}
     found = [row for name, one in vectors.items() for row in distances_of(name, one, distance)]
-    with new_folder(out, overwrite=overwrite, marker=REPORT_FILE) as folder:
+    with new_folder(out, REPORT_FILE, overwrite=overwrite) as folder:
         heading = title or store.path.resolve().name
         _write_unclicked(folder, store, points, vectors[names[0]], names[0], found, distance, seed, heading)
         if sdm:

@@ -24,7 +24,7 @@ def drawing() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise UsageError("pictures need matplotlib, which is not installed: pip install 'xdm[report]'") from None
+        raise UsageError("pictures need matplotlib, which is not installed: pip install '.[report]' in a checkout of xdm") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

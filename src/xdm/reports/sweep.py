@@ -78,9 +78,9 @@ def write_sweep(
     control: str | None = None, title: str | None = None, overwrite: bool = False,
 ) -> Sweep:  # fmt: skip
     """Write the sweep (see `read_sweep`) as the folder ``out``: ``sweep.png``, ``.svg``, ``.csv`` and ``report.json``."""
-    check_replaceable(out, overwrite=overwrite, marker=REPORT_FILE)
+    check_replaceable(out, REPORT_FILE, overwrite=overwrite)
     sweep = read_sweep(results, x, metric, line=line, where=where, control=control)
-    with new_folder(out, overwrite=overwrite, marker=REPORT_FILE) as folder:
+    with new_folder(out, REPORT_FILE, overwrite=overwrite) as folder:
         _draw(sweep, x, metric, control, title or results.resolve().parent.name, folder)
         names = [x if field.name == "x" else field.name for field in fields(SweepPoint)]
         rows = ((*astuple(point)[:-1], " ".join(map(repr, point.values))) for point in sweep.points)

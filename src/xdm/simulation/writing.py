@@ -41,7 +41,7 @@ def write_world(
         UsageError: ``folder`` exists already and may not be replaced.
     """
     counts = {"exposures": 0, "clicks": 0}
-    with new_folder(folder, overwrite=overwrite) as partial:
+    with new_folder(folder, FORMAT, overwrite=overwrite) as partial:
         pq.write_table(item_table(world), partial / ITEMS)
         with ExitStack() as stack:
             writers: dict[str, pq.ParquetWriter] = {}

@@ -15,6 +15,7 @@ from xdm.schema import UsageError
 
 MODEL, BEST, OPTIMIZER = "model.safetensors", "best.safetensors", "optimizer.safetensors"
 CARRIED = "carried.safetensors"
+FORMAT = "xdm-checkpoint"
 
 
 def save_checkpoint(
@@ -28,7 +29,7 @@ def save_checkpoint(
     """Write checkpoint ``state["step"]`` below ``folder`` and remove the ones before it; ``carried``: what the order of training
     carries from step to step."""
     path = folder / f"step-{state['step']:09d}"
-    with new_folder(path, overwrite=True) as partial:
+    with new_folder(path, FORMAT, overwrite=True) as partial:
         save_file({name: tensor.contiguous() for name, tensor in model.state_dict().items()}, partial / MODEL)
         save_file(best, partial / BEST)
         slots = optimizer.state_dict()["state"]
@@ -38,7 +39,7 @@ def save_checkpoint(
         save_file(flat, partial / OPTIMIZER)
         if carried is not None:
             save_file(carried, partial / CARRIED)
-        write_json(partial / MANIFEST, state)
+        write_json(partial / MANIFEST, {"format": FORMAT, **state})
     for other in folder.glob("step-*"):
         if other.name < path.name:
             shutil.rmtree(other, ignore_errors=True)

@@ -89,7 +89,7 @@ def roll(
     set_threads(config.training.threads)
     warm: tuple[RetrievalModel, Catalogue] | None = None
     done: list[dict[str, Any]] = []
-    with new_folder(out, overwrite=overwrite, marker=METRICS_FILE) as folder:
+    with new_folder(out, METRICS_FILE, overwrite=overwrite) as folder:
         for number, cut in enumerate(cuts):
             model, catalogue, control = _train(store, config, windows, cut, warm, progress)
             warm = (model, catalogue) if windows.warm_epochs else None

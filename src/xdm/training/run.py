@@ -12,6 +12,7 @@ import numpy as np
 import torch
 import yaml
 
+from xdm.bundle.format import FORMAT as BUNDLE
 from xdm.bundle.writing import search_recall, torch_retriever, torch_tower, write_bundle
 from xdm.console import Progress
 from xdm.data.batches import Batch
@@ -81,7 +82,7 @@ class Run:
             UsageError: ``out`` may not be written, a run is already there, or it belongs to another store or configuration.
             ConfigError: a split that does not part the log.
         """
-        check_replaceable(self.out, overwrite=self.overwrite)
+        check_replaceable(self.out, BUNDLE, overwrite=self.overwrite)
         progress = progress or Progress(quiet=True)
         checkpoint = self._open_folder(resume)
         threads = set_threads(self.config.training.threads)
@@ -162,7 +163,7 @@ class Run:
                 f"{self.folder} holds an unfinished run; go on with --resume, or start anew with --overwrite"
             )
         # Beside a mistyped OUT there may lie a folder of that name that no run ever wrote.
-        check_replaceable(self.folder, overwrite=True, marker="config.yaml")
+        check_replaceable(self.folder, "config.yaml", overwrite=True)
         if self.folder.exists():
             shutil.rmtree(self.folder)
         self.folder.mkdir(parents=True)
