@@ -33,10 +33,6 @@ rules_strategy = st.builds(
 )  # fmt: skip
 
 
-def clicked_before(users, until):
-    return any(event[2] and event[1] < until for user in users for event in user)
-
-
 @settings(max_examples=120, deadline=None)
 @given(
     users=log, rules=rules_strategy, options=options, until=st.integers(1, 70), first=st.integers(0, 40),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdm.objectives.triplet import DISTANCES, FORMS, triplet, unit_squared
+from xdm.objectives.triplet import DISTANCES, Form, triplet, unit_squared
+
+FORMS = get_args(Form)
 
 
 def distance(a, b, kind="unit_squared"):

@@ -1,6 +1,5 @@
 """The tree over the items: its shape for any number of them, its first order, its learning by balanced 2-means."""
 
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -9,7 +8,6 @@ from hypothesis import strategies as st
 
 from xdm.retrieval import tree_building
 from xdm.retrieval.tree_building import (
-    ancestors,
     depth_of,
     first_leaves,
     halved,
@@ -174,14 +172,10 @@ def test_nothing_is_learned_from_what_is_not_finite(bad):
 
 
 @pytest.mark.parametrize("n", SIZES)
-def test_paths_and_means_of_nodes(n):
+def test_means_of_nodes(n):
     rng = np.random.default_rng(n)
     leaves, vectors = first_leaves(None, n, rng), rng.standard_normal((n, 3)).astype(np.float32)
     below = leaves_below(leaves)
-    for item, path in enumerate(ancestors(leaves, n).tolist()):
-        assert path[0] == 1
-        assert path[-1] == leaves[item]
-        assert all(child // 2 == parent for parent, child in pairwise(path))
     means = node_means(leaves, vectors)
     assert means.shape == (2 ** depth_of(n), 3)
     assert not means[0].any()

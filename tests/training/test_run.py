@@ -228,3 +228,15 @@ def test_a_folder_of_that_name_that_no_run_wrote_is_left_alone(simulated, tmp_pa
         with pytest.raises(UsageError, match="not written by xdm"):
             Run(Store(simulated), load_config("sdm", None, [*SMALL]), tmp_path / "bundle", overwrite=overwrite).train()
     assert (tmp_path / "bundle.run" / "letter.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("epochs", [1, 3])
+def test_a_run_that_diverges_says_so_and_what_may_help(simulated, tmp_path, epochs):
+    with pytest.raises(ConfigError, match=r"training has diverged: at step \d+, of epoch 1, .* lower training.learning_rate than 1e\+38"):
+        train(simulated, tmp_path / "bundle", "training.learning_rate=1e38", f"training.epochs={epochs}")
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_a_rate_without_end_is_refused():
+    with pytest.raises(ConfigError, match=r"training\.learning_rate"):
+        load_config("sdm", None, ["training.learning_rate=inf"])

@@ -7,7 +7,7 @@ three pair losses. Our reconstruction: which distance, and what makes the triple
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,6 @@ Form = Literal[
     "symmetric", "symmetric_mean", "symmetric_swap", "asymmetric",
     "unclicked_label", "label_clicked", "unclicked_clicked",
 ]  # fmt: skip
-FORMS: tuple[str, ...] = get_args(Form)
 
 
 def unit_squared(a: Tensor, b: Tensor) -> Tensor:

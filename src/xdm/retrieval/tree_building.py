@@ -70,11 +70,6 @@ def learned_leaves(vectors: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return halved(order)
 
 
-def ancestors(leaves: np.ndarray, n_items: int) -> np.ndarray:
-    """The path to each of ``leaves`` ``[P]``, from the root down to itself: ``[P, depth + 1]``."""
-    return leaves[:, None] >> np.arange(depth_of(n_items), -1, -1)
-
-
 def node_means(leaves: np.ndarray, vectors: np.ndarray) -> np.ndarray:
     """The mean of the item vectors below every inner node, float32 ``[2^depth, d]``; row c is node c, row 0 zeros."""
     depth = depth_of(len(leaves))

@@ -23,6 +23,7 @@ from pydantic import (
 from xdm.behaviours.rules import BehaviourRules
 from xdm.data.controls import UnclickedSource
 from xdm.data.rows import LabelScope, UnclickedAt
+from xdm.evaluation.metrics import METRICS
 from xdm.models.presets import preset
 from xdm.models.registry import MODELS, model_config
 from xdm.models.sdm import SDMConfig
@@ -225,7 +226,7 @@ class TrainingConfig(_Section):
     )
     momentum: float = Field(0.0, ge=0, lt=1, description="of adagrad_momentum: the share of the last step that is taken again")
     learning_rate: float = Field(
-        3e-3, gt=0, description="the paper's 1e-3 needs three times the epochs on small logs"
+        3e-3, gt=0, allow_inf_nan=False, description="the paper's 1e-3 needs three times the epochs on small logs"
     )
     decay: float = Field(1.0, gt=0, le=1, description="what the rate is multiplied with after every decay_epochs epochs")
     decay_epochs: int = Field(1, ge=1, description="how many epochs the rate stays; see decay")
@@ -233,7 +234,7 @@ class TrainingConfig(_Section):
     clip_norm: float = Field(5.0, gt=0, description="global norm that gradients are clipped to")
     patience: int = Field(3, ge=1, description="epochs without a better validation before training stops")
     monitor: str = Field(
-        "recall@50", pattern=r"^(hr|mrr|precision|recall|f1|ndcg|map)@\d{1,4}$", description="what is better"
+        "recall@50", pattern=rf"^({'|'.join(METRICS)})@\d{{1,4}}$", description="what is better"
     )
     exclude_seen: bool = Field(
         False, description="validation leaves out what the user clicked before, as evaluate --exclude-seen does"

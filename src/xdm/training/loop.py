@@ -3,6 +3,7 @@ session-parallel order, of the states that it carries)."""
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from xdm.data.rows import TrainingRows
 from xdm.log.store import Store
 from xdm.models.retrieval_model import RetrievalModel, build_model
 from xdm.models.shared.scoring import Cosine, SquaredDistance
+from xdm.schema import ConfigError
 from xdm.training.adagrad import MomentumAdagrad
 from xdm.training.adversarial import perturbed
 from xdm.training.config import Config, TrainingConfig
@@ -128,7 +130,11 @@ class Loop:
 
     def run_epoch(self, after_step: Callable[[StepRecord], None]) -> None:
         """Finish the current epoch from where the loop stands, or cut it short where the budget is `spent`; ``after_step`` is called
-        with the figures of each step."""
+        with the figures of each step.
+
+        Raises:
+            ConfigError: the loss, its gradient or a weight is no finite number.
+        """
         settings = self.config.training
         order = None if self.live is not None else self.order
         if not self.batch:
@@ -147,6 +153,8 @@ class Loop:
             after_step(record)
         with torch.no_grad():
             self.model.encoder.after_epoch(self.model)
+        if not all(weight.isfinite().all() for weight in self.model.parameters()):
+            raise self._diverged("a weight is no number any more")
         self.epoch += 1
         self.batch = 0
 
@@ -162,6 +170,13 @@ class Loop:
             value.copy_(held.pop(f"encoder.{name}"))
         if self.live is not None:
             self.live.load_state_dict(held)
+
+    def _diverged(self, what: str) -> ConfigError:
+        rate = self.config.training.learning_rate
+        return ConfigError(
+            f"training has diverged: at step {self.step + 1}, of epoch {self.epoch + 1}, {what}. A lower training.learning_rate than "
+            f"{rate:g}, or a lower training.clip_norm, may help"
+        )
 
     def _ordered_anew(self, kept: np.ndarray | None) -> np.ndarray:
         settings = self.config.training
@@ -189,6 +204,8 @@ class Loop:
         if len(parts) > 1:
             self._divide(record, asked)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.config.training.clip_norm)
+        if not math.isfinite(record["loss"]) or not math.isfinite(norm):
+            raise self._diverged(f"the loss is {record['loss']} and its gradient's norm {float(norm)}")
         self.optimizer.step()
         with torch.no_grad():
             self.model.encoder.after_step(self.model)
