@@ -232,7 +232,8 @@ def test_a_folder_of_that_name_that_no_run_wrote_is_left_alone(simulated, tmp_pa
 
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_a_run_that_diverges_says_so_and_what_may_help(simulated, tmp_path, epochs):
-    with pytest.raises(ConfigError, match=r"training has diverged: in epoch 1, after \d+ steps, .* lower training.learning_rate than 1e\+38"):
+    said = r"training has diverged: in epoch 1, after \d+ steps, .* lower training.learning_rate than 1e\+38"
+    with pytest.raises(ConfigError, match=said):
         train(simulated, tmp_path / "bundle", "training.learning_rate=1e38", f"training.epochs={epochs}")
     assert not (tmp_path / "bundle").exists()
 

@@ -174,8 +174,8 @@ class Loop:
     def _diverged(self, what: str) -> ConfigError:
         rate = self.config.training.learning_rate
         return ConfigError(
-            f"training has diverged: in epoch {self.epoch + 1}, after {self.step} steps, {what}. A lower training.learning_rate than {rate:g}, "
-            "or a lower training.clip_norm, may help"
+            f"training has diverged: in epoch {self.epoch + 1}, after {self.step} steps, {what}. A lower training.learning_rate "
+            f"than {rate:g}, or a lower training.clip_norm, may help"
         )
 
     def _ordered_anew(self, kept: np.ndarray | None) -> np.ndarray:
