@@ -23,6 +23,7 @@ from xdm.behaviours.rules import BehaviourRules
 from xdm.data.catalogue import build_catalogue
 from xdm.data.labels import labels_of
 from xdm.log.store import Store
+from xdm.schema import ITEM_ID
 
 DRAWN = 20  # categories for each that was clicked
 
@@ -67,8 +68,11 @@ def main() -> None:
     parser.add_argument("--unclicked-k", type=int, default=1)
     parser.add_argument("--most", type=int, default=40_000, help="clicks used")
     arguments = parser.parse_args()
+    store = Store(arguments.store)
+    if arguments.feature not in (known := (ITEM_ID, *store.items.features)):
+        parser.error(f"items of {arguments.store} have no feature '{arguments.feature}'; choose one of {', '.join(known)}")
     rules = BehaviourRules(unclicked_k=arguments.unclicked_k)
-    time, columns = points_of(Store(arguments.store), arguments.feature, rules, arguments.most)
+    time, columns = points_of(store, arguments.feature, rules, arguments.most)
     late = time >= np.quantile(time, 0.8)
     label = np.zeros(columns.shape[:2], int)
     label[:, 0] = 1

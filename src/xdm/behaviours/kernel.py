@@ -1,4 +1,4 @@
-"""Sessions, long-term lists and unclicked sequences: the one numba kernel (design, section 4).
+"""Sessions, long-term lists and unclicked sequences: the one numba kernel.
 
 Training, evaluation and the live service all call `behaviours_at`. It looks at the events of a user strictly before
 each asked time and at nothing else; for many asked times of one user it slides its windows forward, so that the cost
@@ -86,8 +86,8 @@ def _link_by_last(s, before, after, ends, last):
 
 @numba.njit(cache=True, nogil=True)
 def _unclicked(item, time, clicked, asked, window, k, maximum, keep_clicked, scratch, ends, key, slot, values, offsets, n, q):
-    """Append the unclicked sequence of one user at each time of ``asked`` (rising) to ``values``; see 4.3 of the design.
-    With ``keep_clicked`` a click does not take an item out.
+    """Append the unclicked sequence of one user at each time of ``asked`` (rising) to ``values``: what was shown more than ``k``
+    times in ``window`` and not clicked there, the latest ``maximum``. With ``keep_clicked`` a click does not take an item out.
 
     ``scratch`` int32 ``[5, S]``: per distinct item of the user, the exposures and the clicks in the window, the last
     exposure, and the neighbours in the linked list of the items that qualify, ordered by last exposure.
@@ -168,7 +168,7 @@ def streams_at(time, offsets, rows, times, maximum):
 
 @numba.njit(cache=True, nogil=True)
 def _long_term(click_item, click_time, first, features, window, maximum, values, offsets, n, lists):
-    """Append one list a feature: its distinct values before click ``first``, most recent first; see 4.2 of the design."""
+    """Append one list a feature: its distinct values before click ``first``, most recent first."""
     for f in range(len(features)):
         values = _room(values, n, maximum)
         begin = n

@@ -1,4 +1,4 @@
-"""The numbers of the one definition of behaviours (design, section 4)."""
+"""The numbers of the one definition of behaviours; docs/README.md has its words."""
 
 from __future__ import annotations
 

@@ -112,7 +112,8 @@ def require_faiss(what: str, otherwise: str = "") -> None:
     try:
         import faiss  # noqa: F401
     except ImportError as error:
-        raise BundleError(f"{what}, which needs {error.name}: pip install '.[ann]' in a checkout of xdm{otherwise and f', {otherwise}'}") from None
+        install = "pip install '.[ann]' in a checkout of xdm"
+        raise BundleError(f"{what}, which needs {error.name}: {install}{otherwise and f', {otherwise}'}") from None
 
 
 class BundleRecommender(TowerRecommender):

@@ -1,5 +1,5 @@
-"""Training rows: one row is one session (or window of the history) of one user, with a label at every position (design, end
-of section 4)."""
+"""Training rows: one row is one session (or window of the history) of one user, with a label at every position
+(docs/decisions/0002-points-not-positions.md and 0010-history-in-windows.md)."""
 
 from __future__ import annotations
 

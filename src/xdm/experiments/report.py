@@ -113,7 +113,7 @@ def report_text(
         if log in figures:
             parts.append(f"![Means of each variant and differences to {file.control}]({figures[log].relative_to(grid.out)})")
         else:
-            parts.append("No figure: matplotlib is not installed (`pip install 'xdm[report]'`).")
+            parts.append("No figure: matplotlib is not installed (`pip install '.[report]'` in a checkout of xdm).")
         one = next((one for one in comparisons if one.log == log), None)
         parts += _difference_parts(grid, one)
     parts += [*_searches(grid), "## Variants", _variants_table(grid), "## How the figures are made", _method(grid)]

@@ -125,7 +125,9 @@ def _optuna() -> Any:
     try:
         import optuna
     except ImportError:
-        raise UsageError("a range in the file is searched by Optuna, which is not installed: pip install 'xdm[search]'") from None
+        raise UsageError(
+            "a range in the file is searched by Optuna, which is not installed: pip install '.[search]' in a checkout of xdm"
+        ) from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     return optuna
 

@@ -60,7 +60,7 @@ class TopK:
 
 
 class Retriever(Protocol):
-    """From queries to items: one way to search for offline evaluation and live service alike (design, contract 5)."""
+    """From queries to items: one way to search for offline evaluation and live service alike (docs/retrieval.md)."""
 
     @property
     def item_vectors(self) -> np.ndarray:
