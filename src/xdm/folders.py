@@ -97,7 +97,7 @@ def check_replaceable(path: Path | str, kind: str, *, overwrite: bool) -> None:
         raise UsageError(f"{path} exists already; choose another path or pass --overwrite")
     found = _kind(path, kind)
     if found is None:
-        raise UsageError(f"{path} was not written by xdm (no {kind} is in it) and is not replaced; choose another path")
+        raise UsageError(f"{path} holds no {kind}, so it was not written by xdm and is not replaced; choose another path")
     if found != kind:
         raise UsageError(f"{path} holds {found}, which only another command may replace, not {kind}; choose another path")
 

@@ -36,6 +36,7 @@ SCORE_DTYPE = np.float32
 
 # A time in seconds at or above this (the year 3000) is taken for a time in another unit and refused.
 TIME_LIMIT = 32_503_680_000
+LONGEST_LIST = 10_000  # the longest list that is judged, by whatever command
 
 HOUR = 3600
 DAY = 24 * HOUR

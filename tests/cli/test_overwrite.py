@@ -31,7 +31,7 @@ def contents(folder: Path) -> dict[str, bytes]:
         ("bundle", lambda at: ["evaluate", at["bundle"], at["store"], "--out", at["bundle"]]),
         ("store", lambda at: ["simulate", "--out", at["store"], "--users", 20]),
         ("log", lambda at: ["train", at["store"], "--out", at["log"], *sets(*SMALL), "--quiet"]),
-        ("store", lambda at: ["rolling", at["store"], "--out", at["store"], "--start", "1d", "--windows", 1, *sets(*SMALL), "--quiet"]),
+        ("store", lambda at: ["rolling", at["store"], "--out", at["store"], "--start", "1d", "--windows", 1, *sets(*SMALL)]),
     ],
 )  # fmt: skip
 def test_a_folder_of_another_command_is_refused_and_stays(folders, lost, arguments, capfd):

@@ -250,7 +250,7 @@ def test_refuses_what_cannot_be_judged(tmp_path):
     (tmp_path / "mine" / "thesis.txt").write_text("precious")
     with pytest.raises(UsageError, match=r"exists already; choose another path or pass --overwrite"):
         evaluate(model, store, Split("time", CUT_OFF, UNTIL), KS, tmp_path / "mine")
-    with pytest.raises(UsageError, match=r"was not written by xdm \(no metrics.json is in it\)"):
+    with pytest.raises(UsageError, match=r"holds no metrics.json, so it was not written by xdm"):
         evaluate(model, store, Split("time", CUT_OFF, UNTIL), KS, tmp_path / "mine", overwrite=True)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "precious"
 

@@ -47,6 +47,8 @@ def checked(file):
         ({"protocol": ROLLING, "keep": ["bundle"]}, "the rolling protocol makes no bundle"),
         ({"metrics": ["hr@50"]}, "there is no metric 'hr@50' with ks [5, 10]. Did you mean 'hr@5'?"),
         ({"seeds": [1, 1]}, "a seed is given twice in [1, 1]"),
+        ({"ks": [5, 10_001]}, "ks.1: Input should be less than or equal to 10000, got 10001"),
+        ({"ks": [0, 5]}, "ks.0: Input should be greater than or equal to 1, got 0"),
         ({"seeds": 0}, "seeds:"),
         ({"memory": "much"}, "memory 'much' is no amount"),
         ({"workers": 0}, "workers: Input should be greater than or equal to 1"),
@@ -101,13 +103,33 @@ def test_what_the_experiment_sets_itself_is_not_a_common_setting(tmp_path, setti
 
 def test_short_forms_and_what_the_command_line_says(tmp_path):
     (tmp_path / "world.yaml").write_text("{users: 40, days: 3}")
-    logs = {"w": {"world": "world.yaml"}, "s": {"store": "stores/s"}, "given": None}
+    logs = {"w": {"world": "world.yaml"}, "s": {"store": "stores/s"}, "given": None, "moved": {"store": "x", "unclicked_k": 4}}
     path = write_file(tmp_path, logs=logs, seeds=3, protocol="time", memory="1GB")
-    file = read_file(path, {"given": Path("/x"), "more": Path("/y")}, memory="2GiB", workers=None)
+    file = read_file(path, {"given": Path("/x"), "moved": Path("/y")}, memory="2GiB", workers=None)
     assert file.logs["w"].world == World(users=40, days=3)
     assert file.logs["s"].store == tmp_path / "stores/s"
-    assert (file.logs["given"].store, file.logs["more"].store) == (Path("/x"), Path("/y"))
+    assert (file.logs["given"].store, file.logs["moved"].store) == (Path("/x"), Path("/y"))
+    assert file.logs["moved"].unclicked_k == 4
     assert (file.seeds, file.protocol.kind, file.memory_mb, file.n_workers) == ((1, 2, 3), "time", 2048, 2)
+
+
+@pytest.mark.parametrize(
+    ("logs", "name", "message"),
+    [
+        ({"news": None}, "nwes", "there is no log 'nwes' that --log could give a store to. Did you mean 'news'? Logs there: news"),
+        ({"news": WORLD, "more": None}, "foo", "there is no log 'foo' that --log could give a store to. Logs there: news, more"),
+        ({}, "foo", "Logs there: none"), ({"news": 3}, "news", "logs.news: "), (["news"], "news", "logs: "), (None, "news", "logs"),
+    ],
+)  # fmt: skip
+def test_a_store_of_no_log_of_the_file_is_refused(tmp_path, capfd, logs, name, message):
+    path = write_file(tmp_path, logs=logs)
+    with pytest.raises(ConfigError) as raised:
+        read_file(path, {name: Path("/x")})
+    assert message in str(raised.value)
+    assert str(path) in str(raised.value)
+    assert call("experiment", path, "--log", f"{name}=/x", "--out", tmp_path / "out") == 2
+    assert message in capfd.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_times_of_yaml_are_times(tmp_path):

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from tests.learning import call
 from tests.log.oracle import Exposure, expected_store, read_back
 from tests.log.writing import write_log
 from xdm.folders import MANIFEST
@@ -94,6 +97,93 @@ def test_what_is_no_store_is_refused(path: Path, change: dict[str, Any] | None, 
     manifest.write_text("{" if change is None else json.dumps(json.loads(manifest.read_text()) | change))
     with pytest.raises(StoreError, match=says):
         Store(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("[]", "no event store"), ("3", "no event store"), ('"x"', "no event store"), ("null", "no event store"),
+        ("true", "no event store"), ('{"format": "xdm-event-store"}', "lacks format_version, parts, users_per_part"),
+    ],
+)  # fmt: skip
+def test_a_manifest_that_is_none_is_refused(path: Path, content: str, says: str, capfd: pytest.CaptureFixture[str]) -> None:
+    (path / MANIFEST).write_text(content)
+    with pytest.raises(StoreError, match=says):
+        Store(path)
+    assert call("behaviours", path, "--user", "u1") == 2
+    assert capfd.readouterr().err.count("\n") == 1
+
+
+def read_whole(path: Path) -> None:
+    store = Store(path)
+    assert len(store.items)
+    assert len(store.users)
+    for part in range(store.n_parts):
+        store.part(part)
+        for name in store.manifest["extra_columns"]:
+            store.column(part, name)
+
+
+@pytest.fixture
+def rich(tmp_path: Path) -> Path:
+    """A store of one part with every column that a store may have."""
+    log = [replace(row, session=f"s{row.time // 7}", action="like", position=3) for row in LOG]
+    prepare_log(write_log(tmp_path / "log.parquet", log, optional=True, integer=False), tmp_path / "store")
+    return tmp_path / "store"
+
+
+COLUMNS = [f"parts/00000/{name}.npy" for name in ("offsets", "item", "time", "clicked", "session", "action", "position")]
+
+
+@pytest.mark.parametrize("name", ["items.arrow", "users.arrow", *COLUMNS])
+def test_a_file_that_is_missing_or_cut_off_anywhere_is_named(rich: Path, name: str) -> None:
+    read_whole(rich)
+    file = rich / name
+    whole = file.read_bytes()
+    file.unlink()
+    for length in (None, *range(len(whole))):
+        if length is not None:
+            file.write_bytes(whole[:length])
+        with pytest.raises(StoreError, match=re.escape(f"{file} cannot be read")):
+            read_whole(rich)
+
+
+@pytest.mark.parametrize("name", COLUMNS)
+def test_a_column_whose_header_is_damaged_is_named_or_read_otherwise(rich: Path, name: str) -> None:
+    """Whatever byte of the header it is: numpy's parser raises errors of many kinds."""
+    file = rich / name
+    whole, said = file.read_bytes(), []
+    for place in range(len(whole) - np.load(file).nbytes):
+        for value in (0, 2, 44, 66):
+            file.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+            try:
+                Store(rich).column(0, file.stem)
+            except StoreError as error:
+                said.append(str(error))
+    assert len(said) > 100
+    assert [text for text in said if str(file) not in text] == []
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "half"])
+@pytest.mark.parametrize("name", ["items.arrow", "users.arrow", *COLUMNS[:5]])
+def test_the_command_line_names_the_damaged_file(rich: Path, name: str, damage: str, capfd: pytest.CaptureFixture[str]) -> None:
+    file = rich / name
+    whole = file.read_bytes()
+    file.unlink()
+    if damage != "missing":
+        file.write_bytes(whole[: len(whole) // 2 if damage == "half" else 0])
+    assert call("behaviours", rich, "--user", "u1") == 2
+    printed = capfd.readouterr()
+    assert printed.err.startswith(f"xdm: {file} cannot be read (")
+    assert "or make it anew" in printed.err
+    assert printed.err.count("\n") == 1
+    assert printed.out == ""
+
+
+def test_a_table_without_ids_is_named(rich: Path) -> None:
+    shutil.copy(rich / "users.arrow", rich / "items.arrow")
+    with pytest.raises(StoreError, match=re.escape(f"{rich / 'items.arrow'} cannot be read")):
+        read_whole(rich)
 
 
 def test_a_folder_without_a_manifest_says_what_to_run(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import os
+import re
 import sys
 from typing import NoReturn
 
@@ -30,6 +32,9 @@ COMMANDS = {
     "oracle": ("xdm.cli.oracle:oracle", "What a Bayes filter reaches on a simulated log."),
     "demo": ("xdm.cli.demo:demo", "Walk the whole road on a simulated log."),
 }
+
+
+PARTIAL = re.compile(r"^\.(.+?)(\.\d+(\.\w+)?)?\.partial$")  # .NAME.partial, .NAME.PID.partial, .NAME.PID.XXXX.partial
 
 
 class LazyGroup(click.Group):
@@ -77,7 +82,8 @@ def group() -> None:
 
 
 def main() -> NoReturn:
-    """Run the command line; every `XdmError` becomes one message on standard error and its exit code."""
+    """Run the command line; every `XdmError` becomes one message on standard error and its exit code. So does every file or
+    folder that the system refuses to read or write, with the exit code 2."""
     try:
         group.main(standalone_mode=False)
     except XdmError as error:
@@ -86,7 +92,19 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(2)
+    except OSError as error:
+        if not isinstance(error.filename, str | bytes | os.PathLike):
+            raise  # no path of the user's: the traceback tells more
+        click.secho(f"xdm: {_refused(error)}", fg="red", err=True)
+        sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("xdm: interrupted", err=True)
         sys.exit(130)
     sys.exit(0)
+
+
+def _refused(error: OSError) -> str:
+    """Which path was refused, and why; for what is filled under a hidden name, the name that it would have got."""
+    folder, name = os.path.split(os.fsdecode(error.filename))
+    path = os.path.join(folder, PARTIAL.sub(r"\1", name))
+    return f"{path} cannot be read or written ({error.strerror or error}); check the path and its rights, or choose another"

@@ -8,18 +8,18 @@ from typing import Any
 
 import click
 
-from xdm.cli.options import rule_options, rules_from
+from xdm.cli.options import PATH, rule_options, rules_from
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("store", type=PATH)
 @click.option("--user", "user_id", help="One user.")
 @click.option(
     "--at", help="The time: seconds since 1970, an ISO time (UTC), or 1d, 6h before the log's end.  [default: the end]"
 )
 @click.option(
     "--requests",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help='Many: a file of lines {"user_id": …, "timestamp": …}; - for standard input.',
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line on standard output.")

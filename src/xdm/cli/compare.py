@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xdm.cli.options import PATH
+
 if TYPE_CHECKING:
     from xdm.evaluation.comparing import Comparison
 
 
 @click.command()
-@click.argument("folders", nargs=-1, required=True, metavar="DIR DIR ...", type=click.Path(path_type=Path))
+@click.argument("folders", nargs=-1, required=True, metavar="DIR DIR ...", type=PATH)
 @click.option("--metric", "metrics", multiple=True, help="Such as hr@20; may be given several times."
               "  [default: hr@50, ndcg@50, recall@50, as far as all have them]")  # fmt: skip
 @click.option("--resamples", default=10_000, show_default=True, type=click.IntRange(100), help="Bootstrap resamples.")

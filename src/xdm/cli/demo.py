@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from xdm.cli.options import PATH
+
 
 @click.command(context_settings={"show_default": True})
-@click.option("--out", default="demo", type=click.Path(path_type=Path), help="The folder to fill.")
+@click.option("--out", default="demo", type=PATH, help="The folder to fill.")
 @click.option("--users", type=click.IntRange(100), default=6000, help="Simulated users; with few of them differences drown in noise.")
 @click.option("--seed", type=click.IntRange(0), default=7, help="Of the world and of training.")
 @click.option("--epochs", type=click.IntRange(1), default=20, help="Epochs at most.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xdm.cli.options import LIST_LENGTH, PATH
 from xdm.schema import BundleError, UsageError
 
 if TYPE_CHECKING:
@@ -17,11 +18,11 @@ PROTOCOLS = ("time", "each-click", "last-click", "sdm")
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--k", "ks", multiple=True, default=(20, 50, 100), show_default=True, type=click.IntRange(1, 10_000),
+@click.argument("bundle", type=PATH)
+@click.argument("store", type=PATH)
+@click.option("--k", "ks", multiple=True, default=(20, 50, 100), show_default=True, type=LIST_LENGTH,
               help="Length of the lists; may be given several times.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json and the per-user records.")
+@click.option("--out", type=PATH, help="Folder for metrics.json and the per-user records.")
 @click.option("--part", default="test", show_default=True, type=click.Choice(["test", "validation"]),
               help="Which part of the bundle's own split.")  # fmt: skip
 @click.option("--protocol", type=click.Choice(PROTOCOLS), help="What is asked, and when.  [default: the bundle's]")
@@ -29,7 +30,7 @@ PROTOCOLS = ("time", "each-click", "last-click", "sdm")
 @click.option("--until", help="Where they end (not included), written likewise.")
 @click.option("--exclude-seen", is_flag=True, help="Never recommend what the user clicked before.")
 @click.option("--baseline", "baselines", multiple=True, default=("popularity", "recent_popularity"), show_default=True,
-              help="Judged beside it; may be given several times. Also: itemknn, ease.")  # fmt: skip
+              help="Judged beside it, in the place of the default two; may be given several times. Also: itemknn, ease.")  # fmt: skip
 @click.option("--recent-window", default="1d", show_default=True, help="Window of the recent-popularity baseline.")
 @click.option("--unclicked-k", default=1, show_default=True, type=click.IntRange(0),
               help="What skipped@K calls unclicked: shown more than this many times in three days, never clicked there.")  # fmt: skip
@@ -84,9 +85,11 @@ def evaluate(
 
 
 def choose_split(
-    bundle: Path, manifest: dict[str, Any], end: int, part: str, protocol: str | None, cut_off: str | None, until: str | None
-) -> Split:
-    """The split that is asked for; ``end`` is one second after the store's last event.
+    bundle: Path, manifest: dict[str, Any], end: int, part: str, protocol: str | None, cut_off: str | None, until: str | None,
+    option: str = "--cut-off",
+) -> Split:  # fmt: skip
+    """The split that is asked for; ``end`` is one second after the store's last event, ``option`` what the command calls the
+    cut-off.
 
     Raises:
         BundleError: the manifest names no split.
@@ -101,8 +104,12 @@ def choose_split(
     if own.get("protocol") == LAST_CLICK:
         if protocol != LAST_CLICK or cut_off or until:
             raise UsageError(
-                f"{bundle} was trained on all but the last clicks of every user, whatever their time; it can only be "
-                "evaluated with --protocol last-click, without --cut-off and --until"
+                f"{bundle} was trained on all but the last clicks of every user, whatever their time; "
+                + (
+                    "it can only be evaluated with --protocol last-click, without --cut-off and --until"
+                    if option == "--cut-off"
+                    else "here a bundle is asked at one time: give one that was trained up to a time"
+                )
             )
         nth_last = 1 if part == "test" else 2
         return Split(LAST_CLICK, int(own["validation_from"]), int(own["until"]), nth_last)
@@ -111,7 +118,7 @@ def choose_split(
     if chosen_from < int(own["validation_from"]):
         raise UsageError(
             f"{bundle} was trained on clicks up to {own['validation_from']}; with the cut-off {chosen_from} it would be "
-            "asked for clicks that it has learned: choose a later --cut-off, or train a bundle on an earlier period"
+            f"asked for clicks that it has learned: choose a later {option}, or train a bundle on an earlier period"
         )
     default_until = end if cut_off and part == "test" else int(own[last])
     return Split(protocol, chosen_from, parse_time(until, end) if until else default_until)

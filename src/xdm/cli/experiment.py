@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xdm.cli.options import PATH
+
 if TYPE_CHECKING:
     from xdm.experiments.running import Grid
 
 
 @click.command()
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.yaml")
-@click.option("--out", type=click.Path(path_type=Path), help="The folder of results.  [default: results/NAME]")
+@click.argument("file", type=PATH, metavar="FILE.yaml")
+@click.option("--out", type=PATH, help="The folder of results.  [default: results/NAME]")
 @click.option("--log", "logs", multiple=True, metavar="NAME=STORE", help="The store of a log, over the file's.")
 @click.option("--workers", type=click.IntRange(1), help="Runs at once.  [default: the file's, or the cores]")
 @click.option("--memory", help="Budget of all runs together, such as 16GB.  [default: the file's, or 80 % of the machine's]")

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import click
 
+from xdm.cli.options import PATH
 from xdm.schema import UsageError
 
 
 @click.command(context_settings={"show_default": True})
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
+@click.argument("store", required=False, type=PATH)
 @click.option(
     "--kind", default="ivf", type=click.Choice(["ivf", "exact"]), help="exact: take an index off again."
 )

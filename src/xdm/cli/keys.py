@@ -6,9 +6,9 @@ from pathlib import Path
 
 import click
 
-FILE_OPTION = click.option(
-    "--file", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File of the keys' hashes (YAML)."
-)
+from xdm.cli.options import FILE
+
+FILE_OPTION = click.option("--file", required=True, type=FILE, help="File of the keys' hashes (YAML).")
 
 
 @click.group()

@@ -8,17 +8,18 @@ from pathlib import Path
 import click
 
 from xdm.cli.evaluate import PROTOCOLS
+from xdm.cli.options import LIST_LENGTH, PATH, PATH_OR_NAME
 
 NEXT_CLICK = 600  # seconds that count as next, where each question is about one click
 
 
 @click.command()
-@click.argument("world")
-@click.argument("store", type=click.Path(path_type=Path))
+@click.argument("world", type=PATH_OR_NAME)
+@click.argument("store", type=PATH)
 @click.option("--clicks-only", is_flag=True, help="See clicks alone, not what was skipped: oracle-clicks.")
-@click.option("--k", "ks", multiple=True, default=(20, 50, 100), show_default=True, type=click.IntRange(1, 10_000),
+@click.option("--k", "ks", multiple=True, default=(20, 50, 100), show_default=True, type=LIST_LENGTH,
               help="Length of the lists; may be given several times.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for metrics.json and the per-user records.")
+@click.option("--out", type=PATH, help="Folder for metrics.json and the per-user records.")
 @click.option("--part", default="test", show_default=True, type=click.Choice(["test", "validation"]),
               help="Which part of the split that `xdm train` makes by default.")  # fmt: skip
 @click.option(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from xdm.cli.options import PATH, PATH_OR_NAME
 from xdm.schema import UsageError, nearest
 
 if TYPE_CHECKING:
@@ -32,10 +33,10 @@ def column_options(command: Any) -> Any:
 
 
 @click.command()
-@click.argument("log", nargs=-1, required=True, metavar="LOG...")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store's folder.")
-@click.option("--items", type=click.Path(path_type=Path), help="Items table: item_id and features.")
-@click.option("--users", type=click.Path(path_type=Path), help="Users table: user_id and profile columns.")
+@click.argument("log", nargs=-1, required=True, metavar="LOG...", type=PATH_OR_NAME)
+@click.option("--out", required=True, type=PATH, help="The store's folder.")
+@click.option("--items", type=PATH, help="Items table: item_id and features.")
+@click.option("--users", type=PATH, help="Users table: user_id and profile columns.")
 @column_options
 @click.option(
     "--clicked-when", metavar="SQL", help="What counts as a click, e.g. \"event_type = 'click'\"; true for all rows."

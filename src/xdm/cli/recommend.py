@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from xdm.cli.options import PATH
 from xdm.schema import PADDING, UsageError
 
 if TYPE_CHECKING:
@@ -17,25 +18,25 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", type=PATH)
+@click.argument("store", required=False, type=PATH)
 @click.option("--user", "users", multiple=True, help="A user id; may be given several times.")
 @click.option(
     "--at",
     "asked_at",
     help="Only events before this count: seconds since 1970, an ISO time (UTC), or 1d, 6h before the log's end.  "
-    "[default: the second after the last event of STORE or --events]",
+    "[default: the second after the last event of STORE and --events; without either, now]",
 )
 @click.option("--k", default=50, show_default=True, type=click.IntRange(1, 1000), help="Items for each user.")
 @click.option(
     "--events",
     "events_file",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help='JSON lines {"item_id", "timestamp", "clicked", "session_id"?}: events of the user, who may be new.',
 )
 @click.option("--exclude-clicked", is_flag=True, help="Leave out what the user clicked before.")
 @click.option("--all", "everyone", is_flag=True, help="All users of STORE, to the Parquet file --out.")
-@click.option("--out", type=click.Path(path_type=Path), help="Parquet file: user_id, timestamp, rank, item_id, score.")
+@click.option("--out", type=PATH, help="Parquet file: user_id, timestamp, rank, item_id, score.")
 @click.option("--overwrite", is_flag=True, help="Replace --out if it exists.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a user, as POST /v1/recommend answers.")
 def recommend(
@@ -73,6 +74,12 @@ def recommend(
     if events_file is not None and len(users) > 1:
         raise UsageError("the events of --events belong to one user; give --user once")
     service, inline, at = _open(bundle, store, events_file, at)
+    if store is None and events_file is None:
+        click.echo(
+            "without STORE or --events nothing is known of a user, so everybody is recommended the items with the most clicks; "
+            "give one of them",
+            err=True,
+        )
     for user in users or (None,):
         answer = service.recommend(
             _as_logged(service, user), k=k, at=at, events=inline, exclude_clicked=exclude_clicked

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from xdm.cli.options import PATH
 from xdm.schema import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from xdm.log.store import Store
 
 F = TypeVar("F", bound=Callable[..., Any])
-PATH = click.Path(path_type=Path)
 
 
 @click.group(context_settings={"show_default": True})
@@ -114,7 +114,10 @@ def case(
     recommenders = [load_recommender(path) for path in paths]
     end = opened.time_range[1] + 1
     # Asked of both, so that neither has learned from what is asked; the later test part is nobody's training.
-    splits = [choose_split(path, one.manifest, end, "test", TIME, at, None) for path, one in zip(paths, recommenders, strict=True)]
+    splits = [
+        choose_split(path, one.manifest, end, "test", TIME, at, None, option="--at")
+        for path, one in zip(paths, recommenders, strict=True)
+    ]
     split = max(splits, key=lambda one: one.cut_off)
     names = [str(one.manifest["model"]) for one in recommenders]
     if names[0] == names[1]:

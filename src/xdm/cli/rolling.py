@@ -7,10 +7,12 @@ from pathlib import Path
 
 import click
 
+from xdm.cli.options import LIST_LENGTH, PATH
+
 
 @click.command(context_settings={"show_default": True})
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The folder of results.")
+@click.argument("store", type=PATH)
+@click.option("--out", required=True, type=PATH, help="The folder of results.")
 @click.option("--model", default=None, help="Model or preset.  [default: xdm, or the config file's]")
 @click.option(
     "--start", required=True, help="The first cut: seconds, an ISO time (UTC), or 6d, 12h before the log's end."
@@ -28,12 +30,12 @@ import click
     "--warm-history", default=None, help="With --warm-epochs: learn only from labels this recent.  [default: all]"
 )
 @click.option("--baseline", "baselines", multiple=True, default=("popularity", "recent_popularity"),
-              help="Judged beside it; may be given several times. Also: itemknn, ease.")  # fmt: skip
+              help="Judged beside it, in the place of the default two; may be given several times. Also: itemknn, ease.")  # fmt: skip
 @click.option("--recent-window", default="4h", help="Window of the recent-popularity baseline, before each cut.")
 @click.option("--unclicked-k", type=click.IntRange(0), default=1,
               help="What skipped@K calls unclicked: shown more than this many times in three days, never clicked there.")  # fmt: skip
-@click.option("--k", "ks", type=click.IntRange(1, 1000), multiple=True, default=(20, 50, 100), help="List lengths.")
-@click.option("--config", "file", type=click.Path(path_type=Path), help="Settings as YAML.")
+@click.option("--k", "ks", type=LIST_LENGTH, multiple=True, default=(20, 50, 100), help="List lengths.")
+@click.option("--config", "file", type=PATH, help="Settings as YAML.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY.KEY=VALUE", help="One setting, over file and preset.")
 @click.option("--overwrite", is_flag=True, help="Replace the results that are there.")
 @click.option("--quiet", is_flag=True, help="No progress on standard error.")

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from xdm.cli.options import FILE, PATH
+
 
 @click.command()
-@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.argument("bundle", required=False, type=PATH)
 @click.option("--host", help="Address to listen on; one that others can reach needs --keys.  [default: 127.0.0.1]")
 @click.option("--port", type=int, help="0 picks a free one.  [default: 8000]")
 @click.option("--workers", type=int, help="Processes that answer; each holds the model.  [default: 1]")
@@ -18,7 +20,7 @@ import click
 )
 @click.option(
     "--history",
-    type=click.Path(path_type=Path),
+    type=PATH,
     help="Event store whose events stand before the live ones of each user.",
 )
 @click.option(
@@ -26,13 +28,11 @@ import click
     type=click.Choice(["full", "normal"]),
     help="full: an acknowledged event survives a power cut. normal: quicker, survives a crash of the process.  [default: full]",
 )
-@click.option("--keys", type=click.Path(path_type=Path, dir_okay=False), help="API keys, made with `xdm keys new`.")
-@click.option(
-    "--models", type=click.Path(path_type=Path), help="Folder of bundles that may be loaded.  [default: BUNDLE/..]"
-)
+@click.option("--keys", type=FILE, help="API keys, made with `xdm keys new`.")
+@click.option("--models", type=PATH, help="Folder of bundles that may be loaded.  [default: BUNDLE/..]")
 @click.option(
     "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="YAML file of settings; --print-config writes one.",
 )
 @click.option(

@@ -9,6 +9,8 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from xdm.cli.options import PATH, PATH_OR_NAME
+
 
 def world_options(command: Any) -> Any:
     """One option for each setting of `xdm.simulation.World`, with its default and its description."""
@@ -28,8 +30,8 @@ def world_options(command: Any) -> Any:
 
 
 @click.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder to write.")
-@click.option("--world", "source", metavar="WORLD", default="small", show_default=True,
+@click.option("--out", required=True, type=PATH, help="Folder to write.")
+@click.option("--world", "source", metavar="WORLD", default="small", show_default=True, type=PATH_OR_NAME,
               help="To start from: small, reference, skips-random, fading, noisy, a YAML file or an earlier --out.")  # fmt: skip
 @world_options
 @click.option("--overwrite", is_flag=True, help="Replace a folder that this command wrote before.")

@@ -7,14 +7,16 @@ from pathlib import Path
 
 import click
 
+from xdm.cli.options import PATH
+
 
 @click.command(context_settings={"show_default": True})
-@click.argument("store", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The bundle to write.")
+@click.argument("store", type=PATH)
+@click.option("--out", required=True, type=PATH, help="The bundle to write.")
 @click.option(
     "--model", default=None, help="Model or preset: `xdm models` lists them.  [default: xdm, or the config file's]"
 )
-@click.option("--config", "file", type=click.Path(path_type=Path), help="Settings as YAML; `preset:` names a model.")
+@click.option("--config", "file", type=PATH, help="Settings as YAML; `preset:` names a model.")
 @click.option("--set", "assignments", multiple=True, metavar="KEY.KEY=VALUE", help="One setting, over file and preset.")
 @click.option("--seed", type=int, default=None, help="Short for --set training.seed=SEED.")
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint of the run beside OUT.")

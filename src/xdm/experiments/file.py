@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from xdm.evaluation.metrics import METRICS, SKIPPED, SKIPPED_CATEGORY
 from xdm.evaluation.splits import parse_duration
-from xdm.schema import ConfigError, UsageError, nearest
+from xdm.schema import LONGEST_LIST, ConfigError, UsageError, nearest
 from xdm.simulation.world import World
 
 NAME = re.compile(r"[A-Za-z0-9][\w.=,+\-]*")  # of logs and variants, which are folders too
@@ -111,7 +111,7 @@ class ExperimentFile(_Section):
     seeds: tuple[int, ...] = Field((1, 2, 3), min_length=1, description="of training; a number n stands for 1 … n")
     control: str = Field(description="the variant that the others are compared with")
     metrics: tuple[str, ...] = Field(("hr@50", "recall@50", "ndcg@50"), min_length=1, description="what is reported")
-    ks: tuple[int, ...] = Field((20, 50), min_length=1, description="lengths of the lists")
+    ks: tuple[Annotated[int, Field(ge=1, le=LONGEST_LIST)], ...] = Field((20, 50), min_length=1, description="lengths of the lists")
     exclude_seen: bool = Field(False, description="never recommend what the user clicked before")
     unclicked_k: int = Field(1, ge=0, description="strata: an unclicked item was shown more than this many times")
     search: SearchEntry = SearchEntry()
@@ -142,8 +142,6 @@ class ExperimentFile(_Section):
             raise ValueError(f"name {self.name!r} names a folder too: use letters, digits and _ . = , + -")
         if len(set(self.seeds)) < len(self.seeds):
             raise ValueError(f"a seed is given twice in {list(self.seeds)}")
-        if min(self.ks) < 1:
-            raise ValueError(f"every K must be at least 1, not {list(self.ks)}")
         known = [f"{metric}@{k}" for metric in (*METRICS, SKIPPED, SKIPPED_CATEGORY) for k in self.ks]
         for metric in self.metrics:
             if metric not in known:
@@ -202,16 +200,14 @@ def read_file(path: Path, stores: dict[str, Path] | None = None, **given: Any) -
 
     Raises:
         ConfigError: no such file, no YAML, an unknown key (named with the nearest right one), a wrong type or range,
-            a log without a store or a world.
+            a log without a store or a world, a store of a log that the file does not have.
     """
     settings = _yaml(path)
     settings |= {key: value for key, value in given.items() if value is not None}
     logs = settings.get("logs")
     if isinstance(logs, dict):
-        settings["logs"] = {name: _resolved(entry, path.parent) for name, entry in logs.items()}
-    for name, store in (stores or {}).items():
-        entry = settings.setdefault("logs", {}).get(name) or {}
-        settings["logs"][name] = {**entry, "store": store}
+        logs = {name: _resolved(entry, path.parent) for name, entry in logs.items()}
+        settings["logs"] = _with_stores(path, logs, stores or {})
     try:
         file = ExperimentFile.model_validate(settings)
     except ValidationError as error:
@@ -221,6 +217,18 @@ def read_file(path: Path, stores: dict[str, Path] | None = None, **given: Any) -
             raise ConfigError(f"{path}: the log {name} has neither a store nor a world; give it with --log {name}=STORE")
     _check_durations(path, file)
     return file
+
+
+def _with_stores(path: Path, logs: dict[Any, Any], stores: dict[str, Path]) -> dict[str, Any]:
+    """The entries of ``logs``, each with the store that is given for it."""
+    for name in stores:
+        if name not in logs:
+            raise ConfigError(
+                f"{path}: there is no log {name!r} that --log could give a store to.{nearest(name, map(str, logs))} "
+                f"Logs there: {', '.join(map(str, logs)) or 'none'}"
+            )
+    given = {name: {**(logs[name] or {}), "store": store} for name, store in stores.items() if isinstance(logs[name], dict | None)}
+    return logs | given
 
 
 def _yaml(path: Path) -> dict[str, Any]:

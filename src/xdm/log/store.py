@@ -1,4 +1,4 @@
-"""The event store: the prepared log, user-sorted, columnar, memory-mapped and read-only (design, contract 1).
+"""The event store: the prepared log, user-sorted, columnar, memory-mapped and read-only.
 
 Layout of a store folder::
 
@@ -44,6 +44,7 @@ from xdm.vocabulary import Vocabulary
 
 FORMAT = "xdm-event-store"
 FORMAT_VERSION = 1
+NEEDED = ("format_version", "parts", "users_per_part", "first_timestamp", "last_timestamp", "has_sessions")  # of a manifest
 
 
 @dataclass(frozen=True)
@@ -137,8 +138,16 @@ class EntityTable:
 
     @classmethod
     def read(cls, path: Path, id_column: str) -> EntityTable:
-        with pa.memory_map(str(path)) as source:
-            return cls(pa.ipc.open_file(source).read_all(), id_column)
+        """The table in the file ``path``.
+
+        Raises:
+            StoreError: the file is missing, damaged or without the column ``id_column``.
+        """
+        try:
+            with pa.memory_map(str(path)) as source:
+                return cls(pa.ipc.open_file(source).read_all(), id_column)
+        except (pa.ArrowException, OSError, ValueError, KeyError) as error:
+            raise _unreadable(path, error) from None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -202,8 +211,16 @@ class Store:
         return np.concatenate([[0], np.cumsum(self.manifest["users_per_part"])]).astype(np.int64)
 
     def column(self, part: int, name: str) -> np.ndarray:
-        """A memory-mapped column of one part."""
-        return np.load(self.part_folder(part) / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+        """A memory-mapped column of one part.
+
+        Raises:
+            StoreError: its file is missing or damaged.
+        """
+        path = self.part_folder(part) / f"{name}.npy"
+        try:
+            return np.lib.format.open_memmap(path, mode="r")
+        except Exception as error:  # of a damaged header numpy's parser raises a TokenError, a SyntaxError, a TypeError …
+            raise _unreadable(path, error) from None
 
     def part_folder(self, part: int) -> Path:
         return self.path / "parts" / f"{part:05d}"
@@ -229,6 +246,10 @@ class Store:
         return self.part(part).of_user(row - int(self.first_users[part]))
 
 
+def _unreadable(path: Path, error: Exception) -> StoreError:
+    return StoreError(f"{path} cannot be read ({error}); copy the whole folder again, or make it anew")
+
+
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest of the store at ``path``, checked for kind and format version."""
     try:
@@ -238,7 +259,11 @@ def read_manifest(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError, OSError) as error:
         raise StoreError(f"{path / MANIFEST} cannot be read ({error}); prepare the store again") from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise StoreError(f"{path} is no event store (its manifest names the format {manifest.get('format')!r})")
+        found = manifest.get("format") if isinstance(manifest, dict) else None
+        raise StoreError(f"{path} is no event store (its manifest names the format {found!r})")
+    lacking = [key for key in NEEDED if key not in manifest]
+    if lacking:
+        raise StoreError(f"{path / MANIFEST} lacks {', '.join(lacking)}; prepare the store again, or copy the whole of it again")
     if manifest["format_version"] > FORMAT_VERSION:
         raise StoreError(
             f"{path} has store format {manifest['format_version']}, newer than {FORMAT_VERSION}, the newest that this "

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from xdm.schema import ConfigError
 from xdm.serving.rates import parse_rate
@@ -30,6 +30,19 @@ Scope = Literal["read", "write", "admin"]
 logger = logging.getLogger("xdm.serving")
 
 
+def checked_rate(text: str) -> str:
+    """``text``, which is a rate.
+
+    Raises:
+        ValueError: as `parse_rate`.
+    """
+    parse_rate(text)
+    return text
+
+
+RateText = Annotated[str, AfterValidator(checked_rate)]
+
+
 class Key(BaseModel):
     """One key as the file has it: its hash, never the key."""
 
@@ -38,14 +51,7 @@ class Key(BaseModel):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     scopes: Annotated[tuple[Scope, ...], Field(min_length=1)]
-    rate_limit: str | None = None
-
-    @field_validator("rate_limit")
-    @classmethod
-    def _is_a_rate(cls, value: str | None) -> str | None:
-        if value is not None:
-            parse_rate(value)
-        return value
+    rate_limit: RateText | None = None
 
 
 FILE = TypeAdapter(list[Key])
