@@ -203,12 +203,15 @@ def bert4rec(w, inputs, config):
         x = layer_norm(y, 1e-12, w, f"{at}.norm_attention")
         y = x + dense(w, f"{at}.outer", gelu(dense(w, f"{at}.inner", x)))
         x = layer_norm(y, 1e-12, w, f"{at}.norm_forward")
-    return layer_norm(gelu(dense(w, "head", x)), 1e-12, w, "norm_head")
+    return layer_norm(gelu(dense(w, "head", x)), 1e-12, w, "norm_head") if config.head else x
 
 
-def test_bert4rec_asks_with_a_mask_behind_the_clicks():
-    config = BERT4RecConfig(width=8, inner=12, length=5)  # the longest rows keep their latest four clicks
+@pytest.mark.parametrize("head", [True, False])
+def test_bert4rec_asks_with_a_mask_behind_the_clicks(head):
+    config = BERT4RecConfig(width=8, inner=12, length=5, head=head)  # the longest rows keep their latest four clicks
     model, w = made(BERT4Rec, config)
+    assert model.scoring.bias == head
+    assert ("head.weight" in w) == head
     asked = batch()
     wanted = []
     for items, n in zip(asked.short.numpy(), LENGTHS, strict=True):

@@ -57,6 +57,9 @@ class BERT4RecConfig(BaseModel):
         le=1,
         description="share of the rows that are asked, in a step of training, for what follows their clicks; at least one row",
     )
+    head: bool = Field(
+        True, description="a dense layer in front of the table and a bias of each item, as the authors have; false: neither"
+    )
     feature_width: int = Field(
         0, ge=0, description="input width of each side feature of an item; 0, as the authors: ids alone"
     )
@@ -76,7 +79,7 @@ class BERT4Rec(Encoder):
         super().__init__()
         d = config.width
         self.width, self.interests = d, 1
-        self.scoring = InnerProduct(bias=True)
+        self.scoring = InnerProduct(bias=config.head)
         self.length, self.n_candidates = config.length, sizes.n_candidates
         self.mask_share, self.last_share = config.mask_share, config.last_share
         self.items = ItemInputs(sizes, d, config.feature_width, codes)
@@ -86,7 +89,9 @@ class BERT4Rec(Encoder):
         self.positions = Positions(config.length, d)
         self.norm = nn.LayerNorm(d, NORM_EPS)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.head, self.norm_head = linear(d, d), nn.LayerNorm(d, NORM_EPS)
+        self.with_head = config.head
+        if config.head:
+            self.head, self.norm_head = linear(d, d), nn.LayerNorm(d, NORM_EPS)
         self.dropout = Dropout(config.dropout)
         for name, weight in self.named_parameters():
             if weight.dim() > 1:
@@ -134,7 +139,7 @@ class BERT4Rec(Encoder):
 
     def _at_mask(self, x: Tensor) -> Tensor:
         """``[..., d]``: the queries made of what stands at the masks."""
-        return self.norm_head(F.gelu(self.head(x)))
+        return self.norm_head(F.gelu(self.head(x))) if self.with_head else x
 
 
 class Block(nn.Module):

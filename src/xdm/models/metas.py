@@ -78,6 +78,8 @@ class METASScoring(PairScoring):
     """``-|g(u, t) - f(u, i, t)|`` with t clicked. Queries are users' vectors û; item vectors are already what î adds to the first
     layer of f, computed once an item."""
 
+    kind = "pairs_layered"
+
     def __init__(self, width: int, layers: int, dropout: float) -> None:
         super().__init__()
         self.types = nn.Embedding(3, width, padding_idx=0)  # by action, see `xdm.models.shared.exposures`

@@ -44,6 +44,8 @@ class NewVectors:
         if change.vector is not None and change.fingerprint == self._fingerprint:
             if self._kind is None:
                 return None, "the bundle does not say how its vectors are scored; train the model again with this version"
+            if self._kind == "pairs_layered":
+                return None, "the model puts its item vectors through a layer before they are scored; post similar_to, or features"
             return self._folded(np.array(change.vector, np.float32), np.float32(0)), None
         if change.similar_to:
             return self._mean(change)
@@ -76,6 +78,8 @@ class NewVectors:
             return np.append(plain, bias - np.square(plain).sum()).astype(np.float32)
         if self._kind == "two_squared_distances":
             return np.append(plain, -np.square(plain.reshape(2, -1)).sum(1)).astype(np.float32)
+        if self._kind == "pairs_in_unit_ball":
+            plain = plain / max(float(np.linalg.norm(plain)), 1.0)
         if self._kind == "cosine":
             plain = plain / max(float(np.linalg.norm(plain)), 1e-6)
         return (np.append(plain, bias) if self._bias else plain).astype(np.float32)

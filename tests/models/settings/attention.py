@@ -67,6 +67,7 @@ ALTERNATIVES = {
         "blocks": ({}, 1),
         "heads": ({}, 4),
         "inner": ({}, 10),
+        "head": ({}, False),
         "dropout": ({}, 0.4),
         "attention_dropout": ({}, 0.4),
         "length": ({}, 60),

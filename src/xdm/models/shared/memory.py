@@ -26,6 +26,7 @@ class MemoryScoring(PairScoring):
         """``deviation``: of the first keys and memory; ``unit_ball``: vectors of users and items enter cut to length 1."""
         super().__init__()
         self.unit_ball, self.weights = unit_ball, weights
+        self.kind = "pairs_in_unit_ball" if unit_ball else "pairs"
         self.keys = nn.Parameter(torch.randn(width, slots) * deviation)
         self.memory = nn.Parameter(torch.randn(slots, width) * deviation)
 

@@ -15,20 +15,20 @@ A model whose score needs the candidate beside the query is a `PairScoring`; it 
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-Kind = Literal["inner_product", "cosine", "squared_distance", "two_squared_distances", "pairs"]
+Kind = Literal["inner_product", "cosine", "squared_distance", "two_squared_distances", "pairs", "pairs_in_unit_ball", "pairs_layered"]
 
 
 class Scoring(nn.Module):
     """Base of all: what is ``foldable`` says how its queries and item vectors become those of an inner product. ``kind`` is its name
     in a bundle, for those who fold a vector without torch."""
 
-    kind: ClassVar[Kind]
+    kind: Kind
     foldable = True
     bias = False  # whether each item has a learned bias
     beside = 0  # coordinates that a query has behind the d of item vectors: how it is scored, not where it lies
@@ -49,7 +49,7 @@ class Scoring(nn.Module):
 class InnerProduct(Scoring):
     """``q.v``, and ``+ b`` with ``bias``."""
 
-    kind: ClassVar[Kind] = "inner_product"
+    kind: Kind = "inner_product"
 
     def __init__(self, bias: bool = False) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class InnerProduct(Scoring):
 class Cosine(InnerProduct):
     """The cosine divided by ``temperature``, and ``+ b`` with ``bias``. Vectors shorter than 1e-6 count as zeros."""
 
-    kind: ClassVar[Kind] = "cosine"
+    kind: Kind = "cosine"
 
     def __init__(self, temperature: float, bias: bool = False) -> None:
         super().__init__(bias)
@@ -87,7 +87,7 @@ class Cosine(InnerProduct):
 class SquaredDistance(Scoring):
     """``-|q - v|²``, and ``+ b`` with ``bias``, less ``|q|²``, which ranks nothing."""
 
-    kind: ClassVar[Kind] = "squared_distance"
+    kind: Kind = "squared_distance"
 
     def __init__(self, bias: bool = False) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class TwoSquaredDistances(Scoring):
     """``-w |q₁ - v₁|² - (1 - w) |q₂ - v₂|²`` over the two halves of the vectors, less what ranks nothing; each query has its own w,
     as its last coordinate."""
 
-    kind: ClassVar[Kind] = "two_squared_distances"
+    kind: Kind = "two_squared_distances"
     beside = 1
 
     def queries(self, z: Tensor) -> Tensor:
@@ -125,7 +125,7 @@ class TwoSquaredDistances(Scoring):
 class PairScoring(Scoring):
     """A score of its own for each pair of a query and an item vector."""
 
-    kind: ClassVar[Kind] = "pairs"
+    kind: Kind = "pairs"
     foldable = False
 
     def scores(self, queries: Tensor, vectors: Tensor) -> Tensor:
