@@ -39,14 +39,13 @@ def served(bundle: Path, folder: Path, *options: str) -> Iterator[tuple[subproce
 
 
 def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
-    children = psutil.Process(process.pid).children()
-    return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and is_worker(child)]
+    return [child for child in psutil.Process(process.pid).children() if is_worker(child)]
 
 
 def is_worker(process: psutil.Process) -> bool:
-    """Not Python's resource tracker, which is a child as well."""
+    """One that lives; not Python's resource tracker, which is a child as well."""
     try:
-        return any("spawn_main" in word for word in process.cmdline())
+        return process.status() != psutil.STATUS_ZOMBIE and any("spawn_main" in word for word in process.cmdline())
     except psutil.Error:  # gone meanwhile
         return False
 
