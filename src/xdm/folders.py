@@ -7,6 +7,7 @@ import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,8 @@ from typing import Any
 from xdm.schema import UsageError
 
 MANIFEST = "manifest.json"
+# What is filled and not yet in its place: .NAME.partial, .NAME.PID.partial, .NAME.PID.XXXX.partial
+PARTIAL = re.compile(r"^\.(.+?)(\.\d+(\.\w+)?)?\.partial$")
 
 
 def fsync_path(path: Path) -> None:
@@ -64,6 +67,12 @@ def new_folder(path: Path | str, kind: str, *, overwrite: bool = False) -> Itera
 
 def _temporary_sibling(path: Path) -> Path:
     return Path(tempfile.mkdtemp(prefix=f".{path.name}.{os.getpid()}.", suffix=".partial", dir=path.parent))
+
+
+def final_path(path: str) -> str:
+    """The path that ``path`` stands for while it is filled; itself, if it is no such name."""
+    folder, name = os.path.split(path)
+    return os.path.join(folder, PARTIAL.sub(r"\1", name))
 
 
 def _remove_abandoned(path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import os
-import re
 import sys
 from typing import NoReturn
 
@@ -32,9 +31,6 @@ COMMANDS = {
     "oracle": ("xdm.cli.oracle:oracle", "What a Bayes filter reaches on a simulated log."),
     "demo": ("xdm.cli.demo:demo", "Walk the whole road on a simulated log."),
 }
-
-
-PARTIAL = re.compile(r"^\.(.+?)(\.\d+(\.\w+)?)?\.partial$")  # .NAME.partial, .NAME.PID.partial, .NAME.PID.XXXX.partial
 
 
 class LazyGroup(click.Group):
@@ -105,6 +101,7 @@ def main() -> NoReturn:
 
 def _refused(error: OSError) -> str:
     """Which path was refused, and why; for what is filled under a hidden name, the name that it would have got."""
-    folder, name = os.path.split(os.fsdecode(error.filename))
-    path = os.path.join(folder, PARTIAL.sub(r"\1", name))
+    from xdm.folders import final_path
+
+    path = final_path(os.fsdecode(error.filename))
     return f"{path} cannot be read or written ({error.strerror or error}); check the path and its rights, or choose another"

@@ -95,10 +95,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, asked: Tensor | None = None) -> Tensor:
         """``[B, T, d]`` to ``[B, T, d]``, or to ``[B, M, d]`` at the places ``asked`` ``[B, M]`` alone. The gates look at x itself,
         not at LN(x)."""
-        seen = self.norm_attention(x)  # [B, T, d]
-        normed, visible = places(seen, asked)  # [B, M, d]
-        x, _ = places(x, asked)  # [B, M, d]
-        x = x + torch.sigmoid(self.gate_attention(x)) * self.dropout(self.attention(normed, seen, visible))  # [B, M, d]
+        here, visible = places(x, asked)  # [B, M, d]
+        normed = self.norm_attention(here)  # [B, M, d]
+        seen = normed if asked is None else self.norm_attention(x)  # [B, T, d]
+        x = here + torch.sigmoid(self.gate_attention(here)) * self.dropout(self.attention(normed, seen, visible))  # [B, M, d]
         normed = self.norm_forward(x)  # [B, M, d]
         hidden = self.dropout(F.silu(self.switch(normed)) * self.inner(normed))  # [B, M, inner d]
         return x + torch.sigmoid(self.gate_forward(x)) * self.dropout(self.outer(hidden))  # [B, M, d]
